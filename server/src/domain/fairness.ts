@@ -1,0 +1,63 @@
+/**
+ * Start-time fair queueing over lanes: each dispatch moves its lane by 1/weight from where the lane stands or
+ * from virtual time, whichever is later, and the lane that stands earliest goes next. A lane that was idle
+ * starts at virtual time, so it is served at once and gathers no credit for the past.
+ */
+export interface Lane {
+  organizationId: string
+  mode: string
+  tenantId: string
+  agent: string
+  queued: number
+  tag: number
+  weight: number
+}
+
+/** How many more runs each scope may have at work; a scope that is not listed has no cap. */
+export type Room = ReadonlyMap<string, number>
+
+export interface Pick {
+  lane: Lane
+  virtualTime: number
+}
+
+/** The scopes whose caps bind runs of a lane. */
+export const scopesOf = (lane: { organizationId: string; mode: string }): string[] => [
+  `${lane.organizationId}/${lane.mode}`,
+]
+
+/** Which lanes get the `free` slots, in order; a lane may be picked several times. Pure. */
+export function pickClaims(
+  lanes: readonly Lane[],
+  room: Room,
+  options: { free: number; virtualTime: number },
+): Pick[] {
+  const left = new Map(room)
+  const open = lanes.map((lane) => ({ lane, tag: lane.tag, queued: lane.queued }))
+  const picks: Pick[] = []
+  let virtualTime = options.virtualTime
+  while (picks.length < options.free) {
+    const eligible = open.filter((each) => each.queued > 0 && hasRoom(left, each.lane))
+    const next = eligible.reduce<(typeof open)[number] | undefined>(
+      (first, each) => (first === undefined || start(each) < start(first) ? each : first),
+      undefined,
+    )
+    if (next === undefined) break
+    virtualTime = Math.max(virtualTime, next.tag)
+    picks.push({ lane: next.lane, virtualTime })
+    next.tag = virtualTime + 1 / next.lane.weight
+    next.queued -= 1
+    for (const scope of scopesOf(next.lane)) {
+      const rest = left.get(scope)
+      if (rest !== undefined) left.set(scope, rest - 1)
+    }
+  }
+  return picks
+
+  function start(each: { tag: number }): number {
+    return Math.max(each.tag, options.virtualTime)
+  }
+}
+
+const hasRoom = (left: ReadonlyMap<string, number>, lane: Lane): boolean =>
+  scopesOf(lane).every((scope) => (left.get(scope) ?? 1) > 0)

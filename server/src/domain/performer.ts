@@ -1,0 +1,47 @@
+import type { JournalEntry } from './agent.ts'
+import type { WorkCommand } from './command.ts'
+import type { FailedReason } from './lifecycle.ts'
+import type { Run } from './run.ts'
+
+/** The holder no longer holds the run: another worker claimed it, or it has ended. Work must stop. */
+export class ClaimLost extends Error {
+  override readonly name = 'ClaimLost'
+}
+
+/** A command changed nothing: the run is to end with this reason. */
+export class LimitReached extends Error {
+  override readonly name = 'LimitReached'
+  readonly reason: FailedReason
+  constructor(reason: FailedReason, message: string) {
+    super(message)
+    this.reason = reason
+  }
+}
+
+/** A run in the hands of one worker. */
+export interface HeldRun {
+  /** The run as of the last acknowledged command. */
+  readonly run: Run
+  /** Aborted when the work must stop: a cancel, a lost claim, a final state, or the worker draining. */
+  readonly signal: AbortSignal
+  /**
+   * Resolves once the command is durable. Throws `ClaimLost`, or `LimitReached` when a cap, the credit or a
+   * wish to cancel stands against it.
+   */
+  send(command: WorkCommand, journal?: readonly JournalEntry[]): Promise<Run>
+  /** The journal that still counts, oldest first: steps that were not forgotten, with their outcomes. */
+  journal(): Promise<JournalEntry[]>
+  /** Draft text: shown to whoever watches, never stored. */
+  draft(text: string): void
+}
+
+/** What the engine asks of the room that works on claimed runs. */
+export interface Performer {
+  /** The last step whose effects the restored workspace will contain; asked before a started run is claimed. */
+  resumePoint(run: Run): Promise<number>
+  /**
+   * Works until the run is final or the signal is aborted; when it settles nothing of the run works any more.
+   * A rejection other than `ClaimLost` ends the run as `system_error`.
+   */
+  perform(held: HeldRun): Promise<void>
+}

@@ -1,0 +1,260 @@
+import type { EventBody, FinalData, RunEvent, RunSummary, Usage } from './event.ts'
+import type { RunFacts } from './facts.ts'
+import type { JsonValue } from './json.ts'
+import type { Delivery, PublicError, RunState, StatusReason, Verification } from './lifecycle.ts'
+import { isFinal, STATUS_OF } from './lifecycle.ts'
+import { addTokens, creditsCharged, MICRO_PER_CREDIT, priceSeconds } from './money.ts'
+
+/** Where the iteration that is under way stands. */
+export interface Iteration {
+  n: number
+  /** The sealed commit of the iteration; `null` while the agent works. */
+  commit: string | null
+  changed: boolean
+  verdict: 'open' | 'passed' | 'failed' | 'none'
+}
+
+/** The fold of a run's events. Everything that changes is under `RunFold`; `facts` never does. */
+export interface RunFold {
+  state: RunState
+  statusReason: StatusReason
+  lastSeq: number
+  attempt: number
+  /** Claims in a row that journaled no new step. */
+  strikes: number
+  cancelRequestedAt: number | null
+  startedAt: number | null
+  runningSince: number | null
+  runningMs: number
+  waitingMs: number
+  completedAt: number | null
+  usage: Usage
+  costMicro: number
+  estimated: boolean
+  heldMicro: number
+  chargedMicro: number
+  /** The highest step that was begun, paid for or not. */
+  begunStep: number
+  /** Ranges of steps that a restored checkpoint forgot, both ends included. */
+  forgotten: [number, number][]
+  lastDigest: string | null
+  identicalCalls: number
+  warned: string[]
+  iteration: Iteration
+  verification: Verification
+  pushed: { branch: string; commit: string } | null
+  prUrl: string | null
+  text: string | null
+  outcome: Outcome | null
+}
+
+/** What a final run ended with. */
+export interface Outcome {
+  output: JsonValue
+  outputUrl: string | null
+  partialOutput: JsonValue
+  error: PublicError | null
+  delivery: Delivery | null
+  stopped: { how: string; at: string } | null
+}
+
+export interface Run extends RunFold {
+  readonly facts: RunFacts
+}
+
+/** A run before its first event. */
+export function unborn(facts: RunFacts): Run {
+  return {
+    facts,
+    state: 'queued',
+    statusReason: 'waiting_for_capacity',
+    lastSeq: 0,
+    attempt: 0,
+    strikes: 0,
+    cancelRequestedAt: null,
+    startedAt: null,
+    runningSince: null,
+    runningMs: 0,
+    waitingMs: 0,
+    completedAt: null,
+    usage: { steps: 0, toolCalls: 0, inputTokens: 0, outputTokens: 0, cachedTokens: 0 },
+    costMicro: 0,
+    estimated: false,
+    heldMicro: 0,
+    chargedMicro: 0,
+    begunStep: 0,
+    forgotten: [],
+    lastDigest: null,
+    identicalCalls: 0,
+    warned: [],
+    iteration: { n: 0, commit: null, changed: false, verdict: 'open' },
+    verification: 'none',
+    pushed: null,
+    prUrl: null,
+    text: null,
+    outcome: null,
+  }
+}
+
+/** The run after one more event. Reads every event version ever written. */
+export function apply(run: Run, event: RunEvent): Run {
+  return { ...run, ...changeOf(run, event), lastSeq: event.seq }
+}
+
+function changeOf(run: Run, event: RunEvent): Partial<RunFold> {
+  switch (event.type) {
+    case 'run.created':
+      return { heldMicro: event.data.heldMicro }
+    case 'run.started':
+      return claimed(run, event.data.attempt, event.at, 1)
+    case 'run.resumed':
+      return {
+        ...claimed(run, event.data.attempt, event.at, event.data.cause === 'handed_back' ? 0 : 1),
+        forgotten:
+          event.data.fromStep < run.begunStep
+            ? [...run.forgotten, [event.data.fromStep + 1, run.begunStep]]
+            : run.forgotten,
+      }
+    case 'run.cancel_requested':
+      return { cancelRequestedAt: event.at }
+    case 'run.limit_warning':
+      return { warned: [...run.warned, event.data.limit] }
+    case 'run.completed':
+    case 'run.failed':
+    case 'run.canceled':
+      return ended(run, event.data, event.at)
+    case 'step.started':
+      return { begunStep: event.data.step, heldMicro: event.data.heldMicro }
+    case 'step.completed':
+      return {
+        strikes: 0,
+        usage: {
+          ...addTokens(run.usage, event.data.usage),
+          steps: run.usage.steps + 1,
+          toolCalls: run.usage.toolCalls + event.data.toolCalls,
+        },
+        costMicro: run.costMicro + event.data.costMicro,
+        estimated: run.estimated || event.data.estimated,
+      }
+    case 'message.completed':
+      return { text: event.data.text }
+    case 'tool.completed':
+    case 'tool.failed':
+      return {
+        lastDigest: event.data.digest,
+        identicalCalls: event.data.digest === run.lastDigest ? run.identicalCalls + 1 : 1,
+      }
+    case 'iteration.started':
+      return { iteration: { n: event.data.iteration, commit: null, changed: false, verdict: 'open' } }
+    case 'iteration.completed':
+      return {
+        iteration: { ...run.iteration, commit: event.data.commit, changed: event.data.changed },
+      }
+    case 'verification.passed':
+      return {
+        verification: event.data.verification,
+        iteration: { ...run.iteration, verdict: event.data.verification === 'none' ? 'none' : 'passed' },
+      }
+    case 'verification.failed':
+      return { verification: 'failed', iteration: { ...run.iteration, verdict: 'failed' } }
+    case 'delivery.pushed':
+      return { pushed: { branch: event.data.branch, commit: event.data.commit } }
+    case 'delivery.pull_request':
+      return { prUrl: event.data.prUrl }
+    case 'tool.requested':
+    case 'tool.started':
+    case 'workspace.ready':
+    case 'verification.started':
+      return {}
+  }
+}
+
+function claimed(run: Run, attempt: number, at: number, strike: number): Partial<RunFold> {
+  return {
+    state: 'running',
+    statusReason: 'working',
+    attempt,
+    strikes: run.strikes + strike,
+    startedAt: run.startedAt ?? at,
+    runningSince: run.runningSince ?? at,
+  }
+}
+
+function ended(run: Run, data: FinalData, at: number): Partial<RunFold> {
+  return {
+    state: data.state,
+    statusReason: data.statusReason,
+    completedAt: at,
+    runningMs: runningMs(run, at),
+    runningSince: null,
+    heldMicro: 0,
+    chargedMicro: data.chargedMicro,
+    verification: data.verification,
+    outcome: {
+      output: data.output,
+      outputUrl: data.outputUrl ?? null,
+      partialOutput: data.partialOutput ?? null,
+      error: data.error,
+      delivery: data.delivery,
+      stopped: data.stopped ?? null,
+    },
+  }
+}
+
+/** Milliseconds spent in `running` so far. */
+export const runningMs = (run: Run, at: number): number =>
+  run.runningMs + (run.runningSince === null ? 0 : Math.max(0, at - run.runningSince))
+
+/** What the run has cost so far, in micro-credits, minutes included. */
+export function costSoFar(run: Run, at: number): number {
+  const { prices } = run.facts
+  return prices === null ? 0 : run.costMicro + priceSeconds(prices, runningMs(run, at))
+}
+
+/** What a run that ends now is charged: whole credits, never more than it holds (invariant 6). */
+export const chargeAt = (run: Run, at: number): number =>
+  Math.min(creditsCharged(costSoFar(run, at)) * MICRO_PER_CREDIT, run.heldMicro)
+
+/** Whether a journaled step still counts, or a restored checkpoint forgot it. */
+export const isForgotten = (run: RunFold, step: number): boolean =>
+  run.forgotten.some(([from, to]) => step >= from && step <= to)
+
+/** The earliest moment at which `tick` may change this run, or `null`. */
+export function dueAt(run: Run): number | null {
+  if (isFinal(run.state)) return null
+  if (run.state === 'queued') return queueDeadline(run)
+  return run.runningSince === null ? null : timeDeadline(run, run.runningSince)
+}
+
+export const queueDeadline = ({ facts }: Run): number | null =>
+  facts.constraints.maxQueueSeconds === null
+    ? null
+    : facts.createdAt + facts.constraints.maxQueueSeconds * 1000
+
+const timeDeadline = (run: Run, since: number): number =>
+  since + run.facts.constraints.maxDurationSeconds * 1000 - run.runningMs
+
+/** The part of a `run.*` event that says how the run stands. */
+export function summarise(run: Run): RunSummary {
+  const { facts, outcome } = run
+  return {
+    workOrderId: facts.order?.id ?? null,
+    state: run.state,
+    status: STATUS_OF[run.state],
+    statusReason: run.statusReason,
+    prUrl: run.prUrl,
+    verification: run.verification,
+    output: outcome?.output ?? null,
+    ...(outcome?.outputUrl ? { outputUrl: outcome.outputUrl } : {}),
+    error: outcome?.error ?? null,
+    usage: run.usage,
+    metadata: facts.metadata,
+    correlationId: facts.correlationId,
+  }
+}
+
+/** The public data of an event: its own fields, the summary for `run.*`, and what every event carries. */
+export function publicData(run: Run, event: EventBody): { [key: string]: unknown } {
+  const own = event.type.startsWith('run.') ? { ...summarise(run), ...event.data } : event.data
+  return { runId: run.facts.id, ...own, tenantContext: run.facts.tenantContext }
+}

@@ -1,0 +1,147 @@
+import type { RunId } from '../domain/facts.ts'
+import { type Lane, type Pick, pickClaims, type Room } from '../domain/fairness.ts'
+import { ClaimLost, type Performer } from '../domain/performer.ts'
+import type { Run } from '../domain/run.ts'
+import type { Clock } from '../lib/clock.ts'
+import { newId } from '../lib/id.ts'
+import type { Database } from '../storage/database.ts'
+import { listOrphans, listQueued, type Orphan, readQueue } from '../storage/queue.ts'
+import { findHeldRun } from '../storage/runs.ts'
+import type { Mailboxes, Sending } from './mailbox.ts'
+import type { Workbench } from './workbench.ts'
+
+export interface ClaimsOptions {
+  database: Database
+  clock: Clock
+  mailboxes: Mailboxes
+  workbench: Workbench
+  performer: Performer
+  workerId: string
+  capOf: (organizationId: string) => number
+  /** No other worker's run is taken before this moment. */
+  graceUntil: number
+}
+
+/** A new token for a claim, and the sending that takes a run with it. */
+export function claiming(
+  workerId: string,
+  at: number,
+  options: Partial<Sending> = {},
+): { token: string; sending: Sending } {
+  const token = newId('clm', at)
+  return {
+    token,
+    sending: {
+      command: { type: 'claim', cause: null },
+      holder: { claim: token, workerId, handedBack: false },
+      ...options,
+    },
+  }
+}
+
+/** Takes runs to the workbench: orphans first, then the queue in fair order. */
+export class Claims {
+  readonly #options: ClaimsOptions
+
+  constructor(options: ClaimsOptions) {
+    this.#options = options
+  }
+
+  /** One round; true when it took a run and may find more. */
+  async tick(): Promise<boolean> {
+    const { free } = this.#options.workbench
+    if (free <= 0) return false
+    const resumed = await this.#takeOrphans(free)
+    const started = resumed < free ? await this.#takeQueued(free - resumed) : 0
+    return resumed + started > 0
+  }
+
+  async #takeOrphans(free: number): Promise<number> {
+    const { database, clock, graceUntil } = this.#options
+    const now = clock.now()
+    const orphans = await listOrphans(database, new Date(now), free)
+    const ours = orphans.filter(
+      ({ id, claim }) => !this.#options.workbench.has(id) && (claim === null || now >= graceUntil),
+    )
+    const taken = await Promise.all(ours.map((orphan) => this.#takeOrphan(orphan)))
+    return taken.filter(Boolean).length
+  }
+
+  #takeOrphan({ id, claim, handedBack }: Orphan): Promise<boolean> {
+    const { database, clock, workerId, workbench, performer } = this.#options
+    return workbench.fill(async () => {
+      const found = await findHeldRun(database, id)
+      if (found === undefined) return null
+      const resumePoint = await performer.resumePoint(found.run)
+      const cause = handedBack ? 'handed_back' : 'worker_lost'
+      const { token, sending } = claiming(workerId, clock.now(), {
+        command: { type: 'claim', cause, fromStep: keptSteps(found.run, resumePoint) },
+        expectedHolder: { claim },
+      })
+      return this.#take(id, { token, sending, resumePoint })
+    })
+  }
+
+  async #takeQueued(free: number): Promise<number> {
+    const { database } = this.#options
+    const queue = await readQueue(database)
+    const picks = pickClaims(queue.lanes, this.#room(queue.running, queue.lanes), {
+      free,
+      virtualTime: queue.virtualTime,
+    })
+    const perLane = groupByLane(picks)
+    const taken = await Promise.all(
+      [...perLane].map(async ([lane, wanted]) => {
+        const ids = await listQueued(database, lane, wanted.length)
+        return Promise.all(ids.map((id, i) => this.#takeNext(id, wanted[i]?.virtualTime ?? 0)))
+      }),
+    )
+    return taken.flat().filter(Boolean).length
+  }
+
+  #room(
+    running: ReadonlyMap<string, number>,
+    lanes: readonly { organizationId: string; mode: string }[],
+  ): Room {
+    return new Map(
+      lanes.map(({ organizationId, mode }) => {
+        const scope = `${organizationId}/${mode}`
+        return [scope, this.#options.capOf(organizationId) - (running.get(scope) ?? 0)]
+      }),
+    )
+  }
+
+  #takeNext(id: RunId, virtualTime: number): Promise<boolean> {
+    const { clock, workerId, workbench } = this.#options
+    return workbench.fill(async () => {
+      const { token, sending } = claiming(workerId, clock.now(), {
+        expectedHolder: { claim: null },
+        virtualTime,
+      })
+      return this.#take(id, { token, sending, resumePoint: 0 })
+    })
+  }
+
+  /** Null when somebody else was faster, no capacity was left, or the claim itself ended the run. */
+  async #take(
+    id: RunId,
+    { token, sending, resumePoint }: { token: string; sending: Sending; resumePoint: number },
+  ): Promise<{ run: Run; token: string; resumePoint: number } | null> {
+    try {
+      const { run, refusal } = await this.#options.mailboxes.send(id, sending)
+      return refusal === null && run.state === 'running' ? { run, token, resumePoint } : null
+    } catch (error) {
+      if (error instanceof ClaimLost) return null
+      throw error
+    }
+  }
+}
+
+/** The step after the restored one keeps its answer, which the journal has; only its tools are run again. */
+const keptSteps = (run: Run, resumePoint: number): number => Math.min(run.begunStep, resumePoint + 1)
+
+function groupByLane(picks: readonly Pick[]): Map<Lane, Pick[]> {
+  const groups = new Map<Lane, Pick[]>()
+  for (const pick of picks) groups.set(pick.lane, [...(groups.get(pick.lane) ?? []), pick])
+  return groups
+}

@@ -1,0 +1,88 @@
+import type { JournalEntry } from '../domain/agent.ts'
+import type { WorkCommand } from '../domain/command.ts'
+import type { RunId } from '../domain/facts.ts'
+import { ClaimLost, type HeldRun, LimitReached } from '../domain/performer.ts'
+import { isForgotten, type Run } from '../domain/run.ts'
+import type { Mailboxes } from './mailbox.ts'
+
+/** Why work is told to stop. */
+export type StopReason = 'canceled' | 'finished' | 'lost' | 'draining' | 'fenced'
+
+export interface ClaimOptions {
+  run: Run
+  claim: string
+  mailboxes: Mailboxes
+  readJournal: (id: RunId) => Promise<JournalEntry[]>
+  /** Outcomes of steps after this one are not in the restored workspace and are had again. */
+  resumePoint: number
+  onDraft: (id: RunId, text: string) => void
+}
+
+/** A claimed run as its performer sees it. */
+export class Claim implements HeldRun {
+  readonly #options: ClaimOptions
+  readonly #stop = new AbortController()
+  #run: Run
+
+  constructor(options: ClaimOptions) {
+    this.#options = options
+    this.#run = options.run
+  }
+
+  get run(): Run {
+    return this.#run
+  }
+
+  get token(): string {
+    return this.#options.claim
+  }
+
+  get signal(): AbortSignal {
+    return this.#stop.signal
+  }
+
+  get stopReason(): StopReason | null {
+    return this.signal.aborted ? (this.signal.reason as StopReason) : null
+  }
+
+  stop(reason: StopReason): void {
+    if (!this.signal.aborted) this.#stop.abort(reason)
+  }
+
+  async send(command: WorkCommand, journal: readonly JournalEntry[] = []): Promise<Run> {
+    const { mailboxes, claim } = this.#options
+    const reply = await mailboxes.send(this.#run.facts.id, { command, claim, journal })
+    this.#run = reply.run
+    const { refusal } = reply
+    if (refusal === null) return reply.run
+    switch (refusal.refused) {
+      case 'limit':
+        throw new LimitReached(refusal.reason, refusal.message)
+      case 'cancel_requested':
+        this.stop('canceled')
+        throw new ClaimLost('A cancel was requested.')
+      case 'run_finished':
+      case 'not_running':
+        this.stop('finished')
+        throw new ClaimLost('The run is no longer running.')
+    }
+  }
+
+  async journal(): Promise<JournalEntry[]> {
+    const all = await this.#options.readJournal(this.#run.facts.id)
+    return all.filter(
+      (entry) =>
+        !isForgotten(this.#run, entry.step) &&
+        !(entry.kind === 'tool' && this.isBeforeClaim(entry.step) && entry.step > this.#options.resumePoint),
+    )
+  }
+
+  draft(text: string): void {
+    this.#options.onDraft(this.#run.facts.id, text)
+  }
+
+  /** Steps begun before this claim; what came after is this claim's own work and in the workspace. */
+  private isBeforeClaim(step: number): boolean {
+    return step <= this.#options.run.begunStep
+  }
+}

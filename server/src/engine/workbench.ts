@@ -1,0 +1,159 @@
+/**
+ * Owns: the runs this process works on.
+ * Invariants: a run is performed at most once at a time here; a run leaves the bench only when nothing of it
+ * works any more; a hand-back is sent after that, never before.
+ * Leaves to others: which runs to take (claims), what working means (the performer).
+ */
+import type { JournalEntry } from '../domain/agent.ts'
+import type { RunId } from '../domain/facts.ts'
+import { isFinal } from '../domain/lifecycle.ts'
+import { ClaimLost, LimitReached, type Performer } from '../domain/performer.ts'
+import type { Run } from '../domain/run.ts'
+import { Claim, type StopReason } from './held-run.ts'
+import type { Mailboxes } from './mailbox.ts'
+
+export interface Log {
+  error(facts: object, sentence: string): void
+  warn(facts: object, sentence: string): void
+}
+
+export interface WorkbenchOptions {
+  performer: Performer
+  mailboxes: Mailboxes
+  slots: number
+  readJournal: (id: RunId) => Promise<JournalEntry[]>
+  onDraft: (id: RunId, text: string) => void
+  /** Called whenever a slot becomes free. */
+  onFree: () => void
+  log: Log
+}
+
+export class Workbench {
+  readonly #options: WorkbenchOptions
+  readonly #work = new Map<RunId, { claim: Claim; done: Promise<void> }>()
+  #reserved = 0
+  #draining = false
+
+  constructor(options: WorkbenchOptions) {
+    this.#options = options
+  }
+
+  /** Slots that neither work nor are promised to a claim under way. */
+  get free(): number {
+    return this.#draining ? 0 : this.#options.slots - this.#work.size - this.#reserved
+  }
+
+  get isIdle(): boolean {
+    return this.#work.size === 0 && this.#reserved === 0
+  }
+
+  has(id: RunId): boolean {
+    return this.#work.has(id)
+  }
+
+  ids(): RunId[] {
+    return [...this.#work.keys()]
+  }
+
+  /** Keeps a slot while `claiming` is under way; what it claims is put to work. */
+  async fill(
+    claiming: () => Promise<{ run: Run; token: string; resumePoint: number } | null>,
+  ): Promise<boolean> {
+    if (this.free <= 0) return false
+    this.#reserved++
+    try {
+      const taken = await claiming()
+      if (taken === null) return false
+      this.#perform(taken)
+      return true
+    } finally {
+      this.#reserved--
+    }
+  }
+
+  #perform({ run, token, resumePoint }: { run: Run; token: string; resumePoint: number }): void {
+    const { mailboxes, readJournal, onDraft } = this.#options
+    const claim = new Claim({ run, claim: token, mailboxes, readJournal, resumePoint, onDraft })
+    if (this.#draining) claim.stop('draining')
+    const done = this.#workOn(claim).finally(() => {
+      this.#work.delete(run.facts.id)
+      this.#options.onFree()
+    })
+    this.#work.set(run.facts.id, { claim, done })
+  }
+
+  async #workOn(claim: Claim): Promise<void> {
+    const { performer, log } = this.#options
+    const runId = claim.run.facts.id
+    try {
+      if (!claim.signal.aborted) await performer.perform(claim)
+    } catch (error) {
+      if (!(error instanceof ClaimLost) && !claim.signal.aborted) {
+        await this.#fail(claim, error)
+        return
+      }
+    }
+    try {
+      await this.#conclude(claim)
+    } catch (error) {
+      if (!(error instanceof ClaimLost))
+        log.error({ runId, err: error }, 'A run could not be put down; its lease decides.')
+    }
+  }
+
+  async #fail(claim: Claim, error: unknown): Promise<void> {
+    const { log } = this.#options
+    const runId = claim.run.facts.id
+    const limit = error instanceof LimitReached ? error : null
+    if (limit === null) log.error({ runId, err: error }, 'Work on a run ended in an error of ours.')
+    const message = limit?.message ?? 'The gateway met an error of its own while it worked on the run.'
+    try {
+      await claim.send({ type: 'fail', reason: limit?.reason ?? 'system_error', stage: 'agent', message })
+    } catch (failure) {
+      if (!(failure instanceof ClaimLost))
+        log.error({ runId, err: failure }, 'The end of a run could not be written.')
+    }
+  }
+
+  /** Work has stopped: says so where it was asked for, or gives the run back. */
+  async #conclude(claim: Claim): Promise<void> {
+    if (isFinal(claim.run.state)) return
+    switch (claim.stopReason) {
+      case 'canceled':
+        await claim.send({ type: 'stopped' })
+        return
+      case 'draining':
+        await this.#handBack(claim)
+        return
+      case 'finished':
+      case 'lost':
+      case 'fenced':
+        return
+      case null:
+        await this.#fail(claim, new Error('The performer left a run that is not final.'))
+    }
+  }
+
+  async #handBack(claim: Claim): Promise<void> {
+    await this.#options.mailboxes.send(claim.run.facts.id, {
+      command: { type: 'hand_back' },
+      claim: claim.token,
+      holder: { claim: null, workerId: null, handedBack: true },
+    })
+  }
+
+  stop(id: RunId, reason: StopReason): void {
+    this.#work.get(id)?.claim.stop(reason)
+  }
+
+  stopAll(reason: StopReason): void {
+    for (const { claim } of this.#work.values()) claim.stop(reason)
+  }
+
+  /** Takes nothing more, hands back what it has, and resolves when nothing works here. */
+  async drain(): Promise<void> {
+    this.#draining = true
+    this.stopAll('draining')
+    await Promise.all([...this.#work.values()].map(({ done }) => done))
+  }
+}

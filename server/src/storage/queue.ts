@@ -1,0 +1,110 @@
+import type { RunId } from '../domain/facts.ts'
+import type { Lane } from '../domain/fairness.ts'
+import type { Db } from './database.ts'
+
+const LANE_HEADS = 256
+
+export interface Queue {
+  lanes: Lane[]
+  /** Runs at work by scope, for the scopes of these lanes. */
+  running: Map<string, number>
+  virtualTime: number
+}
+
+/** The lanes that wait, earliest tag first, with what is at work in their scopes. */
+export async function readQueue(db: Db): Promise<Queue> {
+  const lanes = await db.query<{
+    organization_id: string
+    mode: string
+    tenant_id: string
+    agent: string
+    queued: number
+    tag: number
+  }>({
+    name: 'read_lanes',
+    text: `select organization_id, mode, tenant_id, agent, queued, tag from lane
+      where queued > 0 order by tag limit ${LANE_HEADS}`,
+  })
+  if (lanes.length === 0) return { lanes: [], running: new Map(), virtualTime: 0 }
+  const running = await db.query<{ scope: string; running: number }>({
+    name: 'read_capacity',
+    text: 'select scope, running from capacity',
+  })
+  const [clock] = await db.query<{ virtual_time: number }>({
+    name: 'read_virtual_time',
+    text: 'select coalesce(max(virtual_time), 0) as virtual_time from lane',
+  })
+  return {
+    lanes: lanes.map((row) => ({
+      organizationId: row.organization_id,
+      mode: row.mode,
+      tenantId: row.tenant_id,
+      agent: row.agent,
+      queued: row.queued,
+      tag: row.tag,
+      weight: 1,
+    })),
+    running: new Map(running.map((row) => [row.scope, row.running])),
+    virtualTime: clock?.virtual_time ?? 0,
+  }
+}
+
+/** The oldest queued runs of a lane. */
+export async function listQueued(db: Db, lane: Lane, limit: number): Promise<RunId[]> {
+  const rows = await db.query<{ id: RunId }>(
+    {
+      name: 'list_queued',
+      text: `select id from run where organization_id = $1 and mode = $2 and tenant_id = $3 and agent = $4
+        and state = 'queued' order by id limit $5`,
+    },
+    [lane.organizationId, lane.mode, lane.tenantId, lane.agent, limit],
+  )
+  return rows.map(({ id }) => id)
+}
+
+export interface Orphan {
+  id: RunId
+  claim: string | null
+  handedBack: boolean
+}
+
+/** Started runs without a living holder: handed back, or their worker's lease is over. Oldest first. */
+export async function listOrphans(db: Db, at: Date, limit: number): Promise<Orphan[]> {
+  const rows = await db.query<{ id: RunId; claim: string | null; handed_back: boolean }>(
+    {
+      name: 'list_orphans',
+      text: `(select id, claim, handed_back from run where state = 'running' and worker_id is null order by id limit $2)
+        union all
+        (select run.id, run.claim, run.handed_back from run left join worker on worker.id = run.worker_id
+         where run.worker_id is not null and (worker.id is null or worker.lease_until < $1) order by run.id limit $2)
+        order by id limit $2`,
+    },
+    [at, limit],
+  )
+  return rows.map((row) => ({ id: row.id, claim: row.claim, handedBack: row.handed_back }))
+}
+
+/** Runs whose deadline has passed, most overdue first. */
+export async function listDue(db: Db, at: Date, limit: number): Promise<RunId[]> {
+  const rows = await db.query<{ id: RunId }>(
+    { name: 'list_due', text: 'select id from run where due_at <= $1 order by due_at limit $2' },
+    [at, limit],
+  )
+  return rows.map(({ id }) => id)
+}
+
+/** Makes sure that a scope with a cap can be counted. */
+export async function insertCapacity(db: Db, scope: string): Promise<void> {
+  await db.query('insert into capacity (scope) values ($1) on conflict do nothing', [scope])
+}
+
+export async function countQueued(db: Db, organizationId: string, mode: string): Promise<number> {
+  const [row] = await db.query<{ queued: number }>(
+    {
+      name: 'count_queued',
+      text: 'select coalesce(sum(queued), 0)::int as queued from lane where organization_id = $1 and mode = $2',
+    },
+    [organizationId, mode],
+  )
+  return row?.queued ?? 0
+}
