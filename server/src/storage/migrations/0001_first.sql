@@ -274,9 +274,10 @@ create table artifact (
 );
 create index artifact_blob on artifact (hash);
 
--- Facts about the database itself: the log's epoch, the installation's id.
+-- Facts about the database itself: the log's epoch, and which master key its secrets are sealed with.
 create table installation (
-  id         text primary key,
-  epoch      int not null,
-  created_at timestamptz not null
+  id            text primary key,
+  epoch         int not null,
+  master_key_id text not null,
+  created_at    timestamptz not null
 );
