@@ -1,0 +1,247 @@
+/**
+ * Owns one command from its spawn to the end of its last process.
+ * Invariants: the result is given only when the jail's pid namespace is empty; output is read to its end and
+ * kept within its cap; whatever the command does becomes a value, never a throw.
+ * Leaves to others: what the jail looks like (`view.ts`), limits (`limits.ts`), who may run (`jail.ts`).
+ */
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
+import { closeSync, constants as fsConstants, openSync } from 'node:fs'
+import { Socket } from 'node:net'
+import { constants } from 'node:os'
+import { setTimeout as pause } from 'node:timers/promises'
+import { systemClock } from '../lib/clock.ts'
+import { storable } from '../lib/text.ts'
+import type { JailedCommand, JailLog, JailOutcome, JailResult } from './command.ts'
+import type { Cage } from './limits.ts'
+import { OutputTail } from './output.ts'
+import { startTicks } from './process-mark.ts'
+
+export interface Launch {
+  /** The words to spawn, from the outermost wrapper to the command. */
+  words: readonly string[]
+  /** NUL-separated options for bwrap, sent on descriptor 4 so that no value shows in a process list. */
+  bwrapOptions?: string
+  /** Environment and folder of the outermost wrapper. */
+  env: Record<string, string>
+  cwd: string
+  /** A named pipe of the slot that carries standard output and error, so that their order is kept. */
+  outputPipe: string
+  cage: Cage
+}
+
+export async function runProcess(launch: Launch, command: JailedCommand, log: JailLog): Promise<JailResult> {
+  const startedAt = systemClock.monotonic()
+  const output = new OutputTail(command.maxOutputBytes)
+  const finish = (outcome: JailOutcome): JailResult => ({
+    ...outcome,
+    output: output.text(),
+    outputBytes: output.bytes,
+    truncated: output.truncated,
+    durationMs: Math.round(systemClock.monotonic() - startedAt),
+  })
+  if (command.signal.aborted) return finish({ outcome: 'canceled' })
+
+  const source = openOutput(launch.outputPipe, (chunk) => {
+    output.push(chunk)
+    command.onOutput?.(chunk)
+  })
+  const started = start(launch, command, source.writeEnd)
+  if ('refused' in started) {
+    source.close()
+    return finish({ outcome: 'refused_to_start', reason: started.refused })
+  }
+  const { child, exited } = started
+  const status = readStatus(child)
+  const stopped = await untilExit({ child, launch, status, exited }, command)
+  await Promise.race([status.ended, pause(1_000)])
+  await untilEmpty({ child, launch, status, exited }, log)
+  // Nobody is left to write. Unjailed commands may have left somebody, who is not waited for.
+  await (launch.bwrapOptions === undefined ? Promise.race([source.drained, pause(500)]) : source.drained)
+  source.close()
+  const facts = await exited
+  if (stopped !== undefined && facts.error === undefined) return finish({ outcome: stopped })
+  return finish(explain(facts, launch, { reported: status.exitCode(), output }))
+}
+
+interface ExitFacts {
+  code: number | null
+  signal: NodeJS.Signals | null
+  error?: Error
+}
+
+/** A process from its spawn on. */
+interface Started {
+  child: ChildProcess
+  launch: Launch
+  status: Status
+  exited: Promise<ExitFacts>
+}
+
+/** Opens both ends of a slot's pipe; the write end is for the child, and closed here once it has it. */
+function openOutput(path: string, onChunk: (chunk: Buffer) => void) {
+  const readEnd = openSync(path, fsConstants.O_RDONLY | fsConstants.O_NONBLOCK)
+  const writeEnd = openSync(path, fsConstants.O_WRONLY)
+  const source = new Socket({ fd: readEnd, readable: true, writable: false })
+  const drained = new Promise<void>((resolve) => source.once('close', () => resolve()))
+  source.on('error', () => source.destroy())
+  source.on('data', onChunk)
+  return { writeEnd, drained, close: () => source.destroy() }
+}
+
+function start(launch: Launch, command: JailedCommand, writeEnd: number) {
+  const [file = '', ...args] = launch.words
+  const extra = launch.bwrapOptions === undefined ? 'ignore' : 'pipe'
+  const stdin = command.stdin === undefined ? 'ignore' : 'pipe'
+  const { cwd, env } = launch
+  try {
+    const stdio: StdioOptions = [stdin, writeEnd, writeEnd, extra, extra]
+    const child = spawn(file, args, { cwd, env, detached: true, stdio })
+    const exited = new Promise<ExitFacts>((resolve) => {
+      child.once('error', (error) => resolve({ code: null, signal: null, error }))
+      child.once('exit', (code, signal) => resolve({ code, signal }))
+    })
+    send(child.stdin, command.stdin)
+    send(child.stdio[4], launch.bwrapOptions)
+    return { child, exited }
+  } catch (error) {
+    // Such as arguments longer than the kernel takes.
+    return { refused: `The command could not be started: ${messageOf(error)}.` }
+  } finally {
+    closeSync(writeEnd)
+  }
+}
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+
+/** Waits for the end, or brings it about at the deadline or the abort; tells which of them it was. */
+async function untilExit(
+  started: Started,
+  command: JailedCommand,
+): Promise<'timed_out' | 'canceled' | undefined> {
+  const { launch, status, exited } = started
+  let stopped: 'timed_out' | 'canceled' | undefined
+  const stop = (why: 'timed_out' | 'canceled'): void => {
+    stopped ??= why
+    // The kill waits for bwrap to have named its first process: before that, killing bwrap could orphan it.
+    const named = launch.bwrapOptions === undefined ? undefined : status.named
+    void Promise.race([named, exited, pause(2_000)]).then(() => kill(started))
+  }
+  const onAbort = (): void => stop('canceled')
+  const forget = systemClock.after(command.timeoutMs, () => stop('timed_out'))
+  command.signal.addEventListener('abort', onAbort, { once: true })
+  await exited
+  forget()
+  command.signal.removeEventListener('abort', onAbort)
+  return stopped
+}
+
+function kill({ child, launch, status }: Started): void {
+  // A jail dies with its first process; an unjailed command is killed with its process group.
+  const first = status.first()
+  if (first !== undefined && isAlive(first)) signalProcess(first.pid)
+  if (child.pid !== undefined && child.exitCode === null && child.signalCode === null)
+    signalProcess(-child.pid)
+  launch.cage.sweep()
+}
+
+function signalProcess(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // Gone already.
+  }
+}
+
+/** A pid namespace is empty when its first process is gone: the kernel reaps that one last. */
+async function untilEmpty({ child, launch, status }: Started, log: JailLog): Promise<void> {
+  const since = systemClock.monotonic()
+  const first = status.first()
+  let warned = false
+  if (launch.bwrapOptions === undefined && child.pid !== undefined) signalProcess(-child.pid)
+  for (
+    let waitMs = 1;
+    (first && isAlive(first)) || launch.cage.sweep() > 0;
+    waitMs = Math.min(waitMs * 2, 50)
+  ) {
+    if (!warned && systemClock.monotonic() - since > 5_000) {
+      warned = true
+      log.warn({ pid: first?.pid }, 'a jail does not end: one of its processes cannot be killed')
+    }
+    await pause(waitMs)
+  }
+}
+
+/** A process by pid and start time, so that a later one with the same pid is not taken for it. */
+interface KnownProcess {
+  pid: number
+  startedAt: number | undefined
+}
+
+const isAlive = ({ pid, startedAt }: KnownProcess): boolean =>
+  startedAt !== undefined && startTicks(pid) === startedAt
+
+/** Writes and closes; a reader that went away is no error of ours. */
+function send(stream: ChildProcess['stdio'][number] | undefined, text: string | undefined): void {
+  if (text === undefined || !stream || !('end' in stream)) return
+  stream.on('error', () => stream.destroy())
+  stream.end(text)
+}
+
+interface Status {
+  /** Resolves when bwrap has named the first process of the jail. */
+  named: Promise<void>
+  ended: Promise<void>
+  first(): KnownProcess | undefined
+  exitCode(): number | undefined
+}
+
+/** Reads what bwrap says on descriptor 3: the first process of the jail as seen from here, and how the command ended. */
+function readStatus(child: ChildProcess): Status {
+  const stream = child.stdio[3]
+  let text = ''
+  let first: KnownProcess | undefined
+  const find = (name: string): number | undefined => {
+    const match = new RegExp(`"${name}": *(\\d+)`).exec(text)
+    return match === null ? undefined : Number(match[1])
+  }
+  const named = new Promise<void>((resolve) => {
+    stream?.on('data', (chunk: Buffer) => {
+      text += chunk.toString('latin1')
+      const pid = find('child-pid')
+      if (pid === undefined || first !== undefined) return
+      first = { pid, startedAt: startTicks(pid) }
+      resolve()
+    })
+  })
+  const ended = new Promise<void>((resolve) => {
+    if (stream) stream.once('close', resolve).once('error', resolve)
+    else resolve()
+  })
+  return { named, ended, first: () => first, exitCode: () => find('exit-code') }
+}
+
+function explain(
+  facts: ExitFacts,
+  launch: Launch,
+  { reported, output }: { reported: number | undefined; output: OutputTail },
+): JailOutcome {
+  if (facts.error !== undefined) {
+    return {
+      outcome: 'refused_to_start',
+      reason: `The command could not be started: ${facts.error.message}.`,
+    }
+  }
+  if (launch.bwrapOptions !== undefined && reported === undefined) {
+    const said = storable(output.text()).trim().split('\n').at(-1) ?? ''
+    return {
+      outcome: 'refused_to_start',
+      reason: `The jail could not be set up: ${said || 'it was killed'}.`,
+    }
+  }
+  if (facts.signal !== null) return { outcome: 'signaled', signal: facts.signal }
+  const exitCode = reported ?? facts.code ?? 1
+  const signal = SIGNALS.get(exitCode - 128)
+  return signal === undefined ? { outcome: 'exited', exitCode } : { outcome: 'signaled', signal }
+}
+
+const SIGNALS = new Map(Object.entries(constants.signals).map(([name, value]) => [value, name]))
