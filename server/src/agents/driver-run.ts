@@ -1,0 +1,85 @@
+import type { DriverContext, DriverEvent, DriverRun, JournalEntry } from '../domain/agent.ts'
+import type { ToolOutcome } from '../domain/tool-call.ts'
+import { invariant } from '../lib/invariant.ts'
+import { positionOf, type StepEntry } from './journal.ts'
+
+/** What an agent made of being asked once: a step for the journal, or an end without one. */
+export type Asked =
+  | StepCompleted
+  | { type: 'finished'; output: DriverOutput }
+  | DriverFailed
+  | { type: 'stopped' }
+
+type StepCompleted = Extract<DriverEvent, { type: 'step.completed' }>
+type DriverFailed = Extract<DriverEvent, { type: 'failed' }>
+type DriverOutput = Extract<DriverEvent, { type: 'finished' }>['output']
+
+/** One way of asking an agent for its next step. Yields what comes before the step (`step.started`, `text`). */
+export type Ask = (question: {
+  journal: readonly JournalEntry[]
+  step: number
+  signal: AbortSignal
+}) => AsyncGenerator<DriverEvent, Asked, void>
+
+/**
+ * Drives an agent along its journal: outstanding calls, then the next step, until an iteration ends. Every
+ * event is yielded and nothing follows from it before the reader asks on.
+ */
+export function driveJournal(
+  context: DriverContext,
+  ask: Ask,
+  goesOn?: (step: StepEntry) => boolean,
+): DriverRun {
+  const stop = new AbortController()
+  const signal = AbortSignal.any([context.signal, stop.signal])
+  const outcomes = new Map<string, ToolOutcome>()
+
+  async function* drive(): AsyncGenerator<DriverEvent, void, void> {
+    const journal = [...context.journal]
+    let step = context.nextStep
+    while (!signal.aborted) {
+      const position = positionOf(journal, goesOn)
+      if (position.next === 'finish') {
+        yield { type: 'finished', output: position.output }
+        return
+      }
+      if (position.next === 'call') {
+        yield { type: 'tool.requested', step: position.step, call: position.call }
+        if (signal.aborted) return
+        const callId = position.call.id
+        const outcome = outcomes.get(callId)
+        invariant(outcome, `the outcome of ${callId} is submitted before the driver is asked on`)
+        outcomes.delete(callId)
+        journal.push({ kind: 'tool', step: position.step, callId, outcome })
+        continue
+      }
+      const asked = yield* ask({ journal, step, signal })
+      if (asked.type === 'stopped') return
+      yield asked
+      if (asked.type !== 'step.completed') return
+      journal.push(entryOf(asked, context.iteration))
+      step += 1
+    }
+  }
+
+  const events = drive()
+  return {
+    events,
+    submitToolResult: (callId, outcome) => void outcomes.set(callId, outcome),
+    async cancel(reason) {
+      stop.abort(new Error(reason))
+      // Waits for the read that is under way, if any, and with it for the model call.
+      await events.return()
+    },
+  }
+}
+
+const entryOf = (event: StepCompleted, iteration: number): StepEntry => ({
+  kind: 'step',
+  step: event.step,
+  iteration,
+  record: event.record,
+  text: event.text,
+  calls: event.calls,
+  usage: event.usage,
+})
