@@ -1,0 +1,340 @@
+import { appendFile, copyFile, lstat, mkdir, readdir, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { SourceError } from './failures.ts'
+import { type Git, GitFailure, type GitOutput } from './git.ts'
+
+/**
+ * Owns: the worker's own git directory of one run, beside the tree and out of the agent's reach.
+ * Invariants: whatever the agent left in the tree is only ever data: its `.git` is not read, nested repositories
+ * are stored as the plain files they hold, submodules stay as the base has them, links are stored, not followed.
+ * Leaves to others: that nothing of the agent runs while the tree is read or written.
+ */
+
+export interface StoreOptions {
+  git: Git
+  /** The bare directory, `store.git`. */
+  folder: string
+  tree: string
+  /** What the files of one change may hold together. */
+  diskLimitBytes: number
+}
+
+export interface Staged {
+  /** The tree object of everything that is not ignored. */
+  tree: string
+  /** Paths that git cannot hold (a device, an unreadable file, a forbidden name); they are left out. */
+  skipped: string[]
+}
+
+export interface NewCommit {
+  tree: string
+  parents: readonly string[]
+  message: string
+  /** Seconds since the epoch. */
+  atSeconds: number
+}
+
+export interface StoredRef {
+  name: string
+  commit: string
+  tree: string
+}
+
+export interface ChangedFile {
+  path: string
+  status: 'added' | 'modified' | 'deleted' | 'type_changed'
+  added: number
+  removed: number
+  binary: boolean
+}
+
+const CHANGES: Readonly<Record<string, ChangedFile['status']>> = {
+  A: 'added',
+  M: 'modified',
+  D: 'deleted',
+  T: 'type_changed',
+}
+
+const LIST_BYTES = 64 * 1024 * 1024
+const TREE_MS = 10 * 60_000
+const NESTED_ROUNDS = 20
+
+const entries = (output: GitOutput): string[] => output.bytes.toString().split('\0').filter(Boolean)
+const zeroEnded = (paths: readonly string[]): string => paths.map((path) => `${path}\0`).join('')
+
+/** Lets a git directory read the mirror's objects instead of having copies. */
+export async function borrowObjects(gitDir: string, mirror: string): Promise<void> {
+  await mkdir(join(gitDir, 'objects', 'info'), { recursive: true })
+  await writeFile(join(gitDir, 'objects', 'info', 'alternates'), `${join(mirror, 'objects')}\n`)
+}
+
+/** Makes an empty store that borrows from a mirror, or leaves the one that is there as it is. */
+export async function createStore(git: Git, folder: string, mirror: string): Promise<void> {
+  await git(['init', '--quiet', '--bare', '--template=', '--', folder])
+  await borrowObjects(folder, mirror)
+}
+
+/** A store made by `createStore`, with its run's tree. */
+export class Store {
+  readonly #git: Git
+  readonly #tree: string
+  readonly #index: string
+  readonly #diskLimitBytes: number
+  readonly #inStore: { gitDir: string; maxOutputBytes: number }
+  readonly #inTree: { gitDir: string; workTree: string; timeoutMs: number; maxOutputBytes: number }
+
+  constructor({ git, folder, tree, diskLimitBytes }: StoreOptions) {
+    this.#git = git
+    this.#tree = tree
+    this.#index = join(folder, 'index')
+    this.#diskLimitBytes = diskLimitBytes
+    this.#inStore = { gitDir: folder, maxOutputBytes: LIST_BYTES }
+    this.#inTree = { ...this.#inStore, workTree: tree, timeoutMs: TREE_MS }
+  }
+
+  /** Takes over the index that the first checkout wrote, so that unchanged files need no second reading. */
+  async adoptIndex(from: string): Promise<void> {
+    await copyFile(from, this.#index)
+    await this.#git(['update-index', '-q', '--refresh'], this.#inTree).catch(() => undefined) // 1: something differs
+    await this.#freezeSubmodules()
+  }
+
+  /** Brings the index up to the tree and stores its content. */
+  stage(): Promise<Staged> {
+    return this.#inTreeTerms(async () => {
+      const changed = await this.#findChanged()
+      const skipped: string[] = []
+      if (changed.length > 0) {
+        await this.#refuseTooLarge(changed)
+        await this.#git(['add', '--all', '--ignore-errors', '--', '.'], this.#inTree).catch(
+          async (error: unknown) => {
+            if (!(error instanceof GitFailure) || error.kind !== 'exit' || error.exitCode !== 1) throw error
+            skipped.push(...(await this.#listChanged()))
+          },
+        )
+      }
+      return { tree: (await this.#git(['write-tree'], this.#inTree)).text, skipped }
+    })
+  }
+
+  /**
+   * Stores the ignored files, apart from what may be delivered; ignored folders, such as installed packages, are
+   * left out. Answers nothing when there are none.
+   */
+  stageIgnored(): Promise<string | undefined> {
+    return this.#inTreeTerms(async () => {
+      const files = await this.#listIgnoredFiles()
+      if (files.length === 0) return undefined
+      await this.#refuseTooLarge(files)
+      const call = { ...this.#inTree, indexFile: `${this.#index}.ignored` }
+      await rm(call.indexFile, { force: true })
+      await this.#git(['update-index', '--add', '-z', '--stdin'], { ...call, input: zeroEnded(files) })
+      return (await this.#git(['write-tree'], call)).text
+    })
+  }
+
+  async commit({ tree, parents, message, atSeconds }: NewCommit): Promise<string> {
+    const date = `@${atSeconds} +0000`
+    const made = await this.#git(['commit-tree', tree, ...parents.flatMap((parent) => ['-p', parent])], {
+      ...this.#inStore,
+      input: message,
+      environment: { GIT_AUTHOR_DATE: date, GIT_COMMITTER_DATE: date },
+    })
+    return made.text
+  }
+
+  /** Makes the tree equal to a commit, from any state of tree and index; ignored folders stay. */
+  reset(to: string, ignored: string | undefined): Promise<void> {
+    return this.#inTreeTerms(() => this.#reset(to, ignored))
+  }
+
+  async treeOf(commit: string): Promise<string> {
+    return (await this.#git(['rev-parse', '--verify', `${commit}^{tree}`], this.#inStore)).text
+  }
+
+  /** The second parent of a checkpoint, which holds its ignored files. */
+  async ignoredOf(commit: string): Promise<string | undefined> {
+    const found = await this.#git(['rev-parse', '--verify', '--quiet', `${commit}^2`], this.#inStore).catch(
+      () => undefined,
+    )
+    return found?.text
+  }
+
+  async setRef(name: string, to: string): Promise<void> {
+    await this.#git(['update-ref', name, to], this.#inStore)
+  }
+
+  async deleteRefs(refs: readonly string[]): Promise<void> {
+    if (refs.length === 0) return
+    const input = refs.map((name) => `delete ${name}\n`).join('')
+    await this.#git(['update-ref', '--stdin'], { ...this.#inStore, input })
+  }
+
+  /** What stands below a prefix, in the order of the names. */
+  async listRefs(prefix: string): Promise<StoredRef[]> {
+    const format = '--format=%(refname) %(objectname) %(tree)'
+    const listed = await this.#git(['for-each-ref', format, prefix], this.#inStore)
+    return listed.text.split('\n').flatMap((line) => {
+      const [name, commit, tree] = line.split(' ')
+      return name && commit && tree ? [{ name, commit, tree }] : []
+    })
+  }
+
+  /** Writes the files of a commit into an empty folder, through an index of its own. */
+  async exportTo(commit: string, target: string): Promise<void> {
+    const call = { ...this.#inTree, workTree: target, indexFile: `${target}.index` }
+    try {
+      await mkdir(target, { recursive: true })
+      if ((await readdir(target)).length > 0)
+        throw new SourceError('workspace_failed', 'A commit is only checked out into an empty folder.')
+      await this.#git(['read-tree', '--reset', '-u', commit], call)
+    } finally {
+      await rm(call.indexFile, { force: true })
+    }
+  }
+
+  /** The regular file at a path, or nothing; a link is not followed. */
+  async readFile(commit: string, path: string, maxBytes: number): Promise<string | undefined> {
+    const [entry] = entries(await this.#git(['ls-tree', '-l', '-z', commit, '--', path], this.#inStore))
+    const [, id, size] = /^100\d{3} blob (\w+) +(\d+)\t/.exec(entry ?? '') ?? []
+    if (id === undefined) return undefined
+    if (Number(size) > maxBytes)
+      throw new SourceError(
+        'source_invalid',
+        `The file ${path} of the repository is larger than ${maxBytes} bytes.`,
+      )
+    return (await this.#git(['cat-file', 'blob', id], this.#inStore)).bytes.toString()
+  }
+
+  async listFiles(commit: string): Promise<string[]> {
+    return entries(await this.#git(['ls-tree', '-r', '--name-only', '-z', commit], this.#inStore))
+  }
+
+  diff(from: string, to: string, maxBytes: number): Promise<GitOutput> {
+    const limits = { ...this.#inStore, maxOutputBytes: maxBytes, truncate: true }
+    return this.#git(
+      ['diff-tree', '-r', '-p', '--no-ext-diff', '--no-textconv', '--find-renames', from, to],
+      limits,
+    )
+  }
+
+  /** Every changed file with its added and removed lines; binary files count none. */
+  async changes(from: string, to: string): Promise<ChangedFile[]> {
+    const compare = ['diff-tree', '-r', '-z', '--no-ext-diff', '--no-textconv', '--no-renames']
+    const [statuses, counts] = await Promise.all([
+      this.#git([...compare, '--name-status', from, to], this.#inStore),
+      this.#git([...compare, '--numstat', from, to], this.#inStore),
+    ])
+    const status = entries(statuses)
+    return entries(counts).map((line, at) => {
+      const [added = '', removed = '', ...path] = line.split('\t')
+      return {
+        path: path.join('\t'),
+        status: CHANGES[status[2 * at] ?? ''] ?? 'modified',
+        added: Number(added) || 0,
+        removed: Number(removed) || 0,
+        binary: added === '-',
+      }
+    })
+  }
+
+  async bundle(refs: readonly string[], without: string): Promise<Buffer> {
+    const limits = { ...this.#inStore, maxOutputBytes: this.#diskLimitBytes }
+    return (await this.#git(['bundle', 'create', '--quiet', '-', ...refs, `^${without}`], limits)).bytes
+  }
+
+  /** Takes the commits of a bundle over, under the names they had. */
+  async unbundle(file: string): Promise<void> {
+    await this.#git(
+      ['fetch', '--quiet', '--no-tags', '--no-write-fetch-head', '--', file, '+refs/*:refs/*'],
+      {
+        ...this.#inStore,
+        environment: { GIT_ALLOW_PROTOCOL: 'file' },
+      },
+    )
+  }
+
+  /**
+   * From now on what is untracked here counts as ignored: it was installed, not written. Names are taken as they
+   * are, whatever they mean to git as patterns.
+   */
+  async excludeUntracked(): Promise<void> {
+    const list = ['ls-files', '--others', '--exclude-standard', '--directory', '-z']
+    const paths = entries(await this.#git(list, this.#inTree)).filter((path) => !path.includes('\n'))
+    if (paths.length === 0) return
+    const info = join(this.#inStore.gitDir, 'info')
+    await mkdir(info, { recursive: true })
+    const patterns = paths.map((path) => `/${path.replaceAll(/[\\*?[\]!# ]/g, '\\$&')}\n`)
+    await appendFile(join(info, 'exclude'), patterns.join(''))
+  }
+
+  async #reset(to: string, ignored: string | undefined): Promise<void> {
+    const readTree = () => this.#git(['read-tree', '--reset', '-u', to], this.#inTree)
+    await readTree().catch(async (error: unknown) => {
+      if (!(error instanceof GitFailure)) throw error
+      await rm(this.#index, { force: true })
+      await readTree()
+    })
+    await this.#freezeSubmodules()
+    await this.#git(['clean', '-ffdq'], this.#inTree)
+    for (const path of await this.#listIgnoredFiles()) await rm(join(this.#tree, path), { force: true })
+    if (ignored === undefined) return
+    const call = { ...this.#inTree, indexFile: `${this.#index}.ignored` }
+    await this.#git(['read-tree', ignored], call)
+    await this.#git(['checkout-index', '--all', '--force', '--quiet'], call)
+  }
+
+  /** Submodules are never looked into: a look would run git under the nested repository's configuration. */
+  async #freezeSubmodules(): Promise<void> {
+    const staged = entries(await this.#git(['ls-files', '--stage', '-z'], this.#inTree))
+    const links = staged.filter((entry) => entry.startsWith('160000 '))
+    if (links.length === 0) return
+    const input = zeroEnded(links.map((entry) => entry.slice(entry.indexOf('\t') + 1)))
+    await this.#git(['update-index', '-z', '--skip-worktree', '--stdin'], { ...this.#inTree, input })
+  }
+
+  async #listChanged(): Promise<string[]> {
+    const list = ['ls-files', '--others', '--modified', '--exclude-standard', '-z']
+    return entries(await this.#git(list, this.#inTree))
+  }
+
+  async #listIgnoredFiles(): Promise<string[]> {
+    const list = ['ls-files', '--others', '--ignored', '--exclude-standard', '--directory', '-z']
+    return entries(await this.#git(list, this.#inTree)).filter((path) => !path.endsWith('/'))
+  }
+
+  /** Every changed path, after nested repositories have become plain folders. */
+  async #findChanged(): Promise<string[]> {
+    for (let round = 0; round < NESTED_ROUNDS; round++) {
+      const changed = await this.#listChanged()
+      const nested = changed.filter((path) => path.endsWith('/'))
+      if (nested.length === 0) return changed
+      for (const path of nested) await rm(join(this.#tree, path, '.git'), { recursive: true, force: true })
+    }
+    throw new SourceError('workspace_failed', `The workspace nests repositories over ${NESTED_ROUNDS} deep.`)
+  }
+
+  async #refuseTooLarge(paths: readonly string[]): Promise<void> {
+    let bytes = 0
+    for (const path of paths) {
+      bytes += (await lstat(join(this.#tree, path)).catch(() => undefined))?.size ?? 0
+      if (bytes > this.#diskLimitBytes)
+        throw new SourceError(
+          'disk_limit',
+          `The changed files hold more than the ${Math.round(this.#diskLimitBytes / 1e6)} MB allowed for a workspace.`,
+        )
+    }
+  }
+
+  async #inTreeTerms<T>(act: () => Promise<T>): Promise<T> {
+    try {
+      return await act()
+    } catch (error) {
+      if (!(error instanceof GitFailure)) throw error
+      const why = error.kind === 'flood' ? 'it holds too many files' : 'git could not handle it'
+      throw new SourceError('workspace_failed', `The workspace could not be saved or restored: ${why}.`, {
+        cause: error,
+      })
+    }
+  }
+}

@@ -1,0 +1,286 @@
+import { chmod, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { sha256 } from '../lib/hash.ts'
+import { type AddressGuard, createAddressGuard, type Resolve } from '../outbound/address-guard.ts'
+import {
+  deliveryFailure,
+  type PushOptions,
+  type PushResult,
+  type PushTarget,
+  pushBranch,
+  remoteHeads,
+} from './delivery.ts'
+import { DeliveryError, SourceError } from './failures.ts'
+import { createGit, type Git, GitFailure } from './git.ts'
+import { Mirrors } from './mirror.ts'
+import { type GitCredential, openRemote, parseRepositoryUrl, type Remote } from './remote.ts'
+import { removeTree } from './remove-tree.ts'
+import { borrowObjects, createStore, Store } from './store.ts'
+import { CHECKPOINTS, type RunFolder, runFolder, stepOf, Workspace } from './workspace.ts'
+
+export interface CredentialRequest {
+  organisation: string
+  host: string
+  use: 'read' | 'publish'
+}
+
+export interface WorkspacesOptions {
+  root: string
+  /** The git program: a name on the usual path, or a path. */
+  gitBinary: string
+  /** Address ranges that may be private and may speak plain http, as `createAddressGuard` takes them. */
+  allowedPrivateHosts: readonly string[]
+  /** For a mirror, and for the changed files of a run. */
+  diskLimitBytes: number
+  findCredential(request: CredentialRequest): Promise<GitCredential | undefined>
+  /** Gives a tree to the user that the agent of this run runs as. */
+  own?(path: string, runId: string): Promise<void>
+  /** The name server; the system's unless given. */
+  resolve?: Resolve
+}
+
+export interface OpenRequest {
+  runId: string
+  organisation: string
+  repository: string
+  branch?: string
+  commit?: string
+  signal?: AbortSignal
+}
+
+export interface ReopenRequest {
+  runId: string
+  organisation: string
+  repository: string
+  signal?: AbortSignal
+}
+
+/** What a run folder says about itself. */
+interface About {
+  organisation: string
+  repository: string
+  mirror: string
+  baseCommit: string
+  baseBranch: string
+}
+
+const AGENT_CONFIG = `[core]
+\trepositoryformatversion = 0
+\tfilemode = true
+\tbare = false
+\tlogallrefupdates = true
+[gc]
+\tauto = 0
+[user]
+\tname = AgentGate
+\temail = agentgate@localhost
+`
+
+const TREE_MS = 10 * 60_000
+
+const parseAbout = (text: string): About => JSON.parse(text) // written by this class only
+
+/**
+ * Owns: the folder `root`: `mirrors/` shared by an organisation's runs, `runs/` with one folder per run,
+ * `test-remotes/`.
+ * Invariants: nothing of a source is read before its address was checked, each time anew; a credential lives in
+ * the environment of one git process.
+ * Leaves to others: that one worker at a time holds a run.
+ */
+export class Workspaces {
+  readonly #options: WorkspacesOptions
+  readonly #git: Git
+  readonly #mirrors: Mirrors
+  readonly #guard: AddressGuard
+
+  constructor(options: WorkspacesOptions) {
+    this.#options = options
+    this.#git = createGit(options.gitBinary)
+    this.#guard = createAddressGuard(options.allowedPrivateHosts, options.resolve)
+    const { diskLimitBytes } = options
+    this.#mirrors = new Mirrors({ git: this.#git, root: join(options.root, 'mirrors'), diskLimitBytes })
+  }
+
+  /** A fresh workspace at the source's commit. Throws `SourceError`. */
+  async open(request: OpenRequest): Promise<Workspace> {
+    const { runId, organisation, repository, branch, commit, signal } = request
+    const folder = runFolder(this.#options.root, runId)
+    if (branch !== undefined) await this.#checkBranch(branch)
+    const remote = await this.#remoteFor(request, 'read')
+    const wanted = { organisation, remote, branch, commit, signal }
+    const found = await this.#mirrors.fetch(wanted)
+    const about = {
+      organisation,
+      repository,
+      mirror: found.folder,
+      baseCommit: found.commit,
+      baseBranch: found.branch,
+    }
+    try {
+      return await this.#build(runId, folder, about)
+    } catch (error) {
+      if (!(error instanceof GitFailure)) throw error
+      // The commit was there but not all of its files: the mirror is read anew, once.
+      await this.#mirrors.repair(wanted)
+    }
+    return this.#build(runId, folder, about).catch((error: unknown) => {
+      if (!(error instanceof GitFailure)) throw error
+      const sentence =
+        'The repository could not be checked out: it holds something that cannot be written here.'
+      throw new SourceError('workspace_failed', sentence, { cause: error })
+    })
+  }
+
+  /** What this machine still has of a run, at its newest checkpoint; nothing if it has none. */
+  async reopen({ runId, organisation, repository }: ReopenRequest): Promise<Workspace | undefined> {
+    const folder = runFolder(this.#options.root, runId)
+    const text = await readFile(folder.about, 'utf8').catch(() => undefined)
+    if (text === undefined) return undefined
+    const about = parseAbout(text)
+    if (about.organisation !== organisation || about.repository !== repository) return undefined
+    await rm(join(folder.store, 'index.lock'), { force: true }) // left by a git that was killed
+    const workspace = this.#workspace(runId, folder, about)
+    return (await workspace.restore()) === undefined ? undefined : workspace
+  }
+
+  /** The step of the newest checkpoint that this machine has of a run; only looks. */
+  async newestCheckpoint(runId: string): Promise<number | undefined> {
+    const folder = runFolder(this.#options.root, runId)
+    if ((await readFile(folder.about, 'utf8').catch(() => undefined)) === undefined) return undefined
+    const newest = (await this.#store(folder).listRefs(CHECKPOINTS)).at(-1)
+    return newest && stepOf(newest.name)
+  }
+
+  /** A fresh workspace with what `Workspace.bundle` gave elsewhere; `commit` is the run's base commit. */
+  async reopenFromBundle(request: OpenRequest & { commit: string; bundle: Uint8Array }): Promise<Workspace> {
+    const { bundle, ...source } = request
+    const workspace = await this.open(source)
+    if (bundle.length === 0) return workspace
+    const file = join(runFolder(this.#options.root, request.runId).path, 'resume.bundle')
+    await writeFile(file, bundle)
+    try {
+      await workspace.adopt(file)
+    } catch (cause) {
+      const sentence = 'The saved state of the run could not be read.'
+      throw new SourceError('workspace_failed', sentence, { cause })
+    } finally {
+      await rm(file, { force: true })
+    }
+    return workspace
+  }
+
+  /** The bare repository that test runs deliver to, and where a person finds a branch of it. */
+  testRemote(organisation: string, repository: string): { folder: string; urlOf(branch: string): string } {
+    const name = `${sha256(`${organisation}\n${repository}`).slice(0, 40)}.git`
+    const folder = join(this.#options.root, 'test-remotes', name)
+    return { folder, urlOf: (branch) => `${pathToFileURL(folder).href}#${encodeURIComponent(branch)}` }
+  }
+
+  /** Removes the folders of all runs that are not named, and answers how many there were. */
+  async sweep(openRuns: ReadonlySet<string>): Promise<number> {
+    const runs = join(this.#options.root, 'runs')
+    const dead = (await readdir(runs).catch(() => [])).filter((runId) => !openRuns.has(runId))
+    for (const runId of dead) await removeTree(join(runs, runId))
+    return dead.length
+  }
+
+  async #remoteFor(
+    about: Pick<About, 'organisation' | 'repository'>,
+    use: 'read' | 'publish',
+  ): Promise<Remote> {
+    const url = parseRepositoryUrl(about.repository)
+    const { host } = new URL(url.href)
+    const credential = await this.#options.findCredential({ organisation: about.organisation, host, use })
+    return openRemote(url, this.#guard, credential)
+  }
+
+  async #checkBranch(branch: string): Promise<void> {
+    await this.#git(['check-ref-format', '--branch', branch]).catch(() => {
+      throw new SourceError('source_invalid', 'The branch is not a name that git allows.')
+    })
+  }
+
+  async #build(runId: string, folder: RunFolder, about: About): Promise<Workspace> {
+    await removeTree(folder.path)
+    await mkdir(folder.path, { recursive: true, mode: 0o711 })
+    await this.#plantTree(folder, about)
+    await createStore(this.#git, folder.store, about.mirror)
+    await chmod(folder.store, 0o700)
+    await this.#options.own?.(folder.tree, runId)
+    await this.#store(folder).adoptIndex(join(folder.tree, '.git', 'index'))
+    await writeFile(`${folder.about}.new`, JSON.stringify(about))
+    await rename(`${folder.about}.new`, folder.about)
+    return this.#workspace(runId, folder, about)
+  }
+
+  /** The tree at the base commit, with a `.git` for the agent's convenience. */
+  async #plantTree(folder: RunFolder, { baseBranch, baseCommit, mirror }: About): Promise<void> {
+    const agents = join(folder.tree, '.git')
+    await this.#git(['init', '--quiet', '--template=', `--initial-branch=${baseBranch}`, '--', folder.tree])
+    await borrowObjects(agents, mirror)
+    for (const place of [agents, folder.guard]) {
+      await mkdir(join(place, 'hooks'), { recursive: true })
+      await writeFile(join(place, 'config'), AGENT_CONFIG)
+    }
+    const inTree = { gitDir: agents, workTree: folder.tree, timeoutMs: TREE_MS }
+    await this.#git(['update-ref', `refs/heads/${baseBranch}`, baseCommit], inTree)
+    await this.#git(['read-tree', '--reset', '-u', baseCommit], inTree)
+  }
+
+  #store(folder: RunFolder): Store {
+    const { diskLimitBytes } = this.#options
+    return new Store({ git: this.#git, folder: folder.store, tree: folder.tree, diskLimitBytes })
+  }
+
+  #workspace(runId: string, folder: RunFolder, about: About): Workspace {
+    return new Workspace({
+      ...about,
+      folder,
+      store: this.#store(folder),
+      own: async (path) => this.#options.own?.(path, runId),
+      push: (wanted) => this.#push(folder, about, wanted),
+    })
+  }
+
+  async #push(folder: RunFolder, about: About, wanted: PushOptions): Promise<PushResult> {
+    const { commit, branch, expected = '', to = 'source', signal } = wanted
+    try {
+      await this.#checkBranch(branch)
+      const target = await this.#targetOf(about, to)
+      const base = wanted.base ?? about.baseBranch
+      const heads = await remoteHeads(this.#git, target, [branch, base], signal)
+      if (heads.get(branch) === commit) return { outcome: 'up_to_date' }
+      if (to === 'source') await this.#refuseMovedBase(about, base, heads.get(base), signal)
+      await pushBranch({ git: this.#git, store: folder.store, target, commit, branch, expected, signal })
+      return { outcome: 'pushed' }
+    } catch (error) {
+      throw deliveryFailure(error, about.repository)
+    }
+  }
+
+  async #targetOf(about: About, to: 'source' | 'test'): Promise<PushTarget> {
+    if (to === 'source') {
+      const { url, call } = await this.#remoteFor(about, 'publish')
+      return { address: url.href, url, call }
+    }
+    const address = this.testRemote(about.organisation, about.repository).folder
+    await createStore(this.#git, address, about.mirror)
+    return { address, call: { environment: { GIT_ALLOW_PROTOCOL: 'file' } } }
+  }
+
+  /** The branch that the result is meant for must still contain the commit that it was made from. */
+  async #refuseMovedBase(about: About, branch: string, head: string | undefined, signal?: AbortSignal) {
+    if (head === about.baseCommit) return
+    if (head === undefined)
+      throw new DeliveryError('base_moved', `The branch ${branch} is gone from the repository.`)
+    const remote = await this.#remoteFor(about, 'read')
+    const { folder } = await this.#mirrors.fetch({ organisation: about.organisation, remote, branch, signal })
+    const isAncestor = ['merge-base', '--is-ancestor', about.baseCommit, head]
+    await this.#git(isAncestor, { gitDir: folder }).catch((cause: unknown) => {
+      const base = about.baseCommit.slice(0, 12)
+      const sentence = `The branch ${branch} was rewritten and no longer contains ${base}: run again from its present state.`
+      throw new DeliveryError('base_moved', sentence, { cause })
+    })
+  }
+}
