@@ -42,7 +42,14 @@ export type WorkCommand =
       digest: string
       result: ToolEnd
     }
-  | { type: 'end_iteration'; iteration: number; commit: string; tree: string; changed: boolean }
+  | {
+      type: 'end_iteration'
+      iteration: number
+      commit: string
+      tree: string
+      changed: boolean
+      bundle: string | null
+    }
   | { type: 'begin_verification'; iteration: number; gates: string[] }
   | { type: 'pass_verification'; iteration: number; gates: GateSummary[]; verification: Verification }
   | { type: 'fail_verification'; iteration: number; gates: GateSummary[]; feedback: string }
@@ -177,7 +184,10 @@ function report(command: PlainCommand): EventBody {
     case 'begin_iteration':
       return { type: 'iteration.started', data: pick(command, ['iteration']) }
     case 'end_iteration':
-      return { type: 'iteration.completed', data: pick(command, ['iteration', 'commit', 'tree', 'changed']) }
+      return {
+        type: 'iteration.completed',
+        data: pick(command, ['iteration', 'commit', 'tree', 'changed', 'bundle']),
+      }
     case 'begin_tool':
       return { type: 'tool.started', data: pick(command, ['step', 'toolCallId', 'name']) }
     case 'begin_verification':

@@ -1,4 +1,4 @@
-import type { FailedReason, StatusReason } from './lifecycle.ts'
+import type { StatusReason } from './lifecycle.ts'
 import type { Run } from './run.ts'
 
 /** A write outside the jail. */
@@ -12,7 +12,7 @@ export interface Effect {
 }
 
 /** Ends after the verdict that say by themselves that nothing was pushed. */
-const NOTHING_PUSHED: ReadonlySet<StatusReason> = new Set<FailedReason>([
+const NOTHING_PUSHED: ReadonlySet<StatusReason> = new Set<StatusReason>([
   'base_moved',
   'push_rejected',
   'no_changes',

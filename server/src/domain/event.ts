@@ -94,7 +94,14 @@ export interface EventData {
   }
   'workspace.ready': { repository: string; branch: string; commit: string; jail: string }
   'iteration.started': { iteration: number }
-  'iteration.completed': { iteration: number; commit: string; tree: string; changed: boolean }
+  'iteration.completed': {
+    iteration: number
+    commit: string
+    tree: string
+    changed: boolean
+    /** Hash of the blob with what another machine needs beyond the base commit; `null` when that is nothing. */
+    bundle: string | null
+  }
   'verification.started': { iteration: number; gates: string[] }
   'verification.passed': { iteration: number; gates: GateSummary[]; verification: Verification }
   'verification.failed': { iteration: number; gates: GateSummary[]; feedback: string }

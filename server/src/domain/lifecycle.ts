@@ -77,7 +77,6 @@ export const FAILED_REASONS = [
   'base_moved',
   'push_rejected',
   'delivery_failed',
-  'no_changes',
   'system_error',
 ] as const
 export type FailedReason = (typeof FAILED_REASONS)[number]
@@ -86,7 +85,7 @@ export const STATUS_REASONS = [
   ...OPEN_REASONS,
   ...COMPLETED_REASONS,
   ...CANCELED_REASONS,
-  ...FAILED_REASONS.filter((reason) => reason !== 'no_changes'),
+  ...FAILED_REASONS,
 ] as const
 export type StatusReason =
   | (typeof OPEN_REASONS)[number]

@@ -1,4 +1,4 @@
-import type { EventBody, FinalData, RunEvent, RunSummary, Usage } from './event.ts'
+import type { EventBody, FinalData, GateSummary, RunEvent, RunSummary, Usage } from './event.ts'
 import type { RunFacts } from './facts.ts'
 import type { JsonValue } from './json.ts'
 import type { Delivery, PublicError, RunState, StatusReason, Verification } from './lifecycle.ts'
@@ -40,7 +40,13 @@ export interface RunFold {
   lastDigest: string | null
   identicalCalls: number
   warned: string[]
+  /** What the workspace began from. */
+  base: { commit: string; branch: string } | null
   iteration: Iteration
+  /** The newest sealed iteration: with its bundle another machine can go on from step `step`. */
+  sealed: { commit: string; step: number; bundle: string | null } | null
+  /** How often each gate failed so far. */
+  gateFailures: { [gate: string]: number }
   verification: Verification
   pushed: { branch: string; commit: string } | null
   prUrl: string | null
@@ -87,7 +93,10 @@ export function unborn(facts: RunFacts): Run {
     lastDigest: null,
     identicalCalls: 0,
     warned: [],
+    base: null,
     iteration: { n: 0, commit: null, changed: false, verdict: 'open' },
+    sealed: null,
+    gateFailures: {},
     verification: 'none',
     pushed: null,
     prUrl: null,
@@ -149,6 +158,7 @@ function changeOf(run: Run, event: RunEvent): Partial<RunFold> {
     case 'iteration.completed':
       return {
         iteration: { ...run.iteration, commit: event.data.commit, changed: event.data.changed },
+        sealed: { commit: event.data.commit, step: run.begunStep, bundle: event.data.bundle },
       }
     case 'verification.passed':
       return {
@@ -156,17 +166,30 @@ function changeOf(run: Run, event: RunEvent): Partial<RunFold> {
         iteration: { ...run.iteration, verdict: event.data.verification === 'none' ? 'none' : 'passed' },
       }
     case 'verification.failed':
-      return { verification: 'failed', iteration: { ...run.iteration, verdict: 'failed' } }
+      return {
+        verification: 'failed',
+        iteration: { ...run.iteration, verdict: 'failed' },
+        gateFailures: countFailures(run.gateFailures, event.data.gates),
+      }
     case 'delivery.pushed':
       return { pushed: { branch: event.data.branch, commit: event.data.commit } }
     case 'delivery.pull_request':
       return { prUrl: event.data.prUrl }
+    case 'workspace.ready':
+      return { base: { commit: event.data.commit, branch: event.data.branch } }
     case 'tool.requested':
     case 'tool.started':
-    case 'workspace.ready':
     case 'verification.started':
       return {}
   }
+}
+
+function countFailures(
+  before: RunFold['gateFailures'],
+  gates: readonly GateSummary[],
+): RunFold['gateFailures'] {
+  const failing = gates.filter(({ outcome }) => outcome !== 'passed' && outcome !== 'skipped')
+  return { ...before, ...Object.fromEntries(failing.map(({ name }) => [name, (before[name] ?? 0) + 1])) }
 }
 
 function claimed(run: Run, attempt: number, at: number, strike: number): Partial<RunFold> {

@@ -1,0 +1,45 @@
+import type { AddedLine } from '../gates/check.ts'
+
+const HUNK = /^@@ -\d+(?:,\d+)? \+(\d+)(?:,(\d+))? @@/
+
+/** The lines that a unified diff of git adds, with their place in the new file. */
+export function* addedLines(diff: string): Generator<AddedLine> {
+  let path = ''
+  let line = 0
+  let left = 0
+  for (const text of diff.split('\n')) {
+    if (left > 0) {
+      if (text.startsWith('+')) yield { path, line, text: text.slice(1).replace(/\r$/, '') }
+      if (!text.startsWith('-') && !text.startsWith('\\')) {
+        line++
+        left--
+      }
+      continue
+    }
+    const hunk = HUNK.exec(text)
+    if (hunk !== null) {
+      line = Number(hunk[1])
+      left = Number(hunk[2] ?? 1)
+    } else if (text.startsWith('+++ ')) path = newPath(text.slice(4))
+  }
+}
+
+function newPath(name: string): string {
+  const plain = name.startsWith('"') ? unquote(name) : name.replace(/\t$/, '')
+  return plain.startsWith('b/') ? plain.slice(2) : plain
+}
+
+/** Names with special characters are quoted like strings of C. */
+function unquote(name: string): string {
+  const bytes: number[] = []
+  const inner = name.slice(1, name.lastIndexOf('"'))
+  for (let i = 0; i < inner.length; i++) {
+    const octal = /^\\([0-7]{3})/.exec(inner.slice(i, i + 4))
+    if (octal !== null) {
+      bytes.push(Number.parseInt(octal[1] ?? '0', 8))
+      i += 3
+    } else if (inner[i] === '\\') bytes.push(inner.charCodeAt(++i))
+    else bytes.push(...Buffer.from(inner.charAt(i)))
+  }
+  return Buffer.from(bytes).toString('utf8')
+}

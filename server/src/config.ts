@@ -1,0 +1,389 @@
+/** The only reader of the environment: flat variables in, nested values out, all mistakes reported together. */
+import { join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { type Provider, type ProviderKind, readPrices } from './config-values.ts'
+import type { PriceBook } from './domain/money.ts'
+import { MICRO_PER_CREDIT } from './domain/money.ts'
+import { Secret } from './lib/secret.ts'
+
+export interface Variable {
+  name: string
+  /** As text, or what happens without it. */
+  fallback: string
+  sentence: string
+  isSecret?: true
+}
+
+/** Every variable there is. An empty value counts as missing. */
+export const VARIABLES = [
+  { name: 'HOST', fallback: '127.0.0.1', sentence: 'Address to listen on.' },
+  { name: 'PORT', fallback: '8080', sentence: 'Port to listen on; 0 takes a free one.' },
+  { name: 'LOG_LEVEL', fallback: 'info', sentence: 'One of fatal, error, warn, info, debug, trace, silent.' },
+  {
+    name: 'DATABASE_URL',
+    fallback: 'an embedded PostgreSQL in the data folder',
+    sentence: 'PostgreSQL 15 or newer, reached directly or through a session pooler.',
+    isSecret: true,
+  },
+  {
+    name: 'AGENTGATE_DATA_DIR',
+    fallback: '.agentgate beside the program',
+    sentence: 'Folder for the embedded database, keys, repositories and workspaces.',
+  },
+  {
+    name: 'AGENTGATE_MASTER_KEY',
+    fallback: 'a file in the data folder (embedded database only)',
+    sentence: 'Base64 of 32 bytes that stored credentials are sealed with; must be given with DATABASE_URL.',
+    isSecret: true,
+  },
+  {
+    name: 'AGENTGATE_PUBLIC_URL',
+    fallback: 'http://HOST:PORT',
+    sentence: 'Where clients and people reach this server; used in links.',
+  },
+  { name: 'OPENAI_API_KEY', fallback: 'none', sentence: 'Key for models named openai/… .', isSecret: true },
+  {
+    name: 'AGENTGATE_OPENAI_BASE_URL',
+    fallback: 'https://api.openai.com/v1',
+    sentence: 'Base URL of the OpenAI API, for proxies.',
+  },
+  {
+    name: 'ANTHROPIC_API_KEY',
+    fallback: 'none',
+    sentence: 'Key for models named anthropic/… .',
+    isSecret: true,
+  },
+  {
+    name: 'AGENTGATE_ANTHROPIC_BASE_URL',
+    fallback: 'https://api.anthropic.com/v1',
+    sentence: 'Base URL of the Anthropic API, for proxies.',
+  },
+  {
+    name: 'AGENTGATE_COMPATIBLE_BASE_URL',
+    fallback: 'none',
+    sentence: 'Base URL of an OpenAI-compatible endpoint, for models named compatible/… .',
+  },
+  {
+    name: 'AGENTGATE_COMPATIBLE_API_KEY',
+    fallback: 'none',
+    sentence: 'Key of the OpenAI-compatible endpoint.',
+    isSecret: true,
+  },
+  {
+    name: 'AGENTGATE_MODELS',
+    fallback: 'the default model of each provider with a key',
+    sentence: 'Models of the coder, comma-separated, in the order to try them: provider/model.',
+  },
+  {
+    name: 'AGENTGATE_MAX_OUTPUT_TOKENS',
+    fallback: '8192',
+    sentence: 'Most tokens a model may answer in one step.',
+  },
+  {
+    name: 'AGENTGATE_PRICES',
+    fallback: '{}',
+    sentence:
+      'JSON of credits per thousand tokens by model: {"openai/x":{"input":0.1,"output":0.4,"cached":0.01}}.',
+  },
+  {
+    name: 'AGENTGATE_PRICE_UNPRICED',
+    fallback: '{"input":0.5,"output":2,"cached":0.05}',
+    sentence: 'Credits per thousand tokens of a model without a price; such costs are marked estimated.',
+  },
+  { name: 'AGENTGATE_PRICE_PER_MINUTE', fallback: '0.1', sentence: 'Credits per minute of work.' },
+  {
+    name: 'AGENTGATE_INITIAL_CREDITS',
+    fallback: '10000',
+    sentence: 'Credits granted to the organisation that the first start makes.',
+  },
+  {
+    name: 'AGENTGATE_MAX_CONCURRENT_RUNS',
+    fallback: '10',
+    sentence: 'Runs an organisation may have at work at once, in each mode; the next one queues.',
+  },
+  {
+    name: 'AGENTGATE_MAX_QUEUED_RUNS',
+    fallback: '10000',
+    sentence: 'Runs an organisation may have waiting, in each mode; more are refused with QUEUE_FULL.',
+  },
+  { name: 'AGENTGATE_SLOTS', fallback: '64', sentence: 'Runs this process works on at once.' },
+  {
+    name: 'AGENTGATE_JAIL_SLOTS',
+    fallback: '16',
+    sentence: 'Work orders this process has a jail for at once; as root each has a uid of its own.',
+  },
+  {
+    name: 'AGENTGATE_JAIL',
+    fallback: 'bubblewrap',
+    sentence: 'bubblewrap, or none to run agents with the server’s own rights. Only for work you trust.',
+  },
+  {
+    name: 'AGENTGATE_ALLOWED_PRIVATE_HOSTS',
+    fallback: 'none',
+    sentence:
+      'Comma-separated host:port, CIDR or CIDR:port in private ranges that repositories and webhooks may use, also over http.',
+  },
+  {
+    name: 'AGENTGATE_GITHUB_HOSTS',
+    fallback: 'none',
+    sentence:
+      'Further GitHub hosts, comma-separated host=apiBaseUrl, such as git.example.com=https://git.example.com/api/v3.',
+  },
+  {
+    name: 'AGENTGATE_SETUP_HOSTS',
+    fallback: 'registry.npmjs.org,pypi.org,files.pythonhosted.org',
+    sentence: 'Hosts the setup phase may reach through its proxy; empty text in quotes turns the phase off.',
+  },
+  {
+    name: 'AGENTGATE_DISK_LIMIT_MB',
+    fallback: '2048',
+    sentence: 'Largest workspace and mirror, in MiB; a run over it ends as disk_limit.',
+  },
+  { name: 'AGENTGATE_RATE_READS', fallback: '1000', sentence: 'Reads per organisation and minute.' },
+  { name: 'AGENTGATE_RATE_WRITES', fallback: '100', sentence: 'Writes per organisation and minute.' },
+  {
+    name: 'AGENTGATE_RATE_SUBMISSIONS',
+    fallback: '20',
+    sentence: 'Created runs per organisation and minute.',
+  },
+  { name: 'AGENTGATE_RATE_CONTROL', fallback: '600', sentence: 'Cancels per organisation and minute.' },
+  {
+    name: 'AGENTGATE_LEASE_SECONDS',
+    fallback: '15',
+    sentence: 'How long a worker may be silent before its runs are taken over.',
+  },
+  {
+    name: 'AGENTGATE_DRAIN_SECONDS',
+    fallback: '20',
+    sentence: 'How long a stop waits for work to be handed back.',
+  },
+] as const satisfies readonly Variable[]
+
+export type VariableName = (typeof VARIABLES)[number]['name']
+export type Environment = Readonly<Record<string, string | undefined>>
+
+export interface Config {
+  host: string
+  port: number
+  logLevel: string
+  databaseUrl: Secret | null
+  dataDir: string
+  masterKey: Secret | null
+  publicUrl: string | null
+  providers: Record<string, Provider>
+  models: string[]
+  maxOutputTokens: number
+  prices: PriceBook
+  initialCredits: number
+  maxConcurrentRuns: number
+  maxQueuedRuns: number
+  slots: number
+  jailSlots: number
+  jail: 'bubblewrap' | 'none'
+  allowedPrivateHosts: string[]
+  githubHosts: Record<string, string>
+  setupHosts: string[]
+  diskLimitBytes: number
+  rates: { reads: number; writes: number; submissions: number; control: number }
+  leaseMs: number
+  drainMs: number
+}
+
+/** All mistakes of an environment at once; the program ends with exit code 78. */
+export class ConfigInvalid extends Error {
+  override readonly name = 'ConfigInvalid'
+  readonly mistakes: readonly string[]
+  constructor(mistakes: readonly string[]) {
+    super(mistakes.join('\n'))
+    this.mistakes = mistakes
+  }
+}
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url))
+
+/** Throws `ConfigInvalid`. */
+export function readConfig(environment: Environment): Config {
+  const mistakes: string[] = []
+  const known = new Set<string>(VARIABLES.map(({ name }) => name))
+  for (const name of Object.keys(environment)) {
+    if (/^AGENTGATE_(?!TEST_|API_KEY$|BASE_URL$|SEEDS$)/.test(name) && !known.has(name)) {
+      mistakes.push(`${name} is not a setting of this program; docs/config.md lists them.`)
+    }
+  }
+  const read = reader(environment, mistakes)
+  const databaseUrl = read.secret('DATABASE_URL')
+  const masterKey = read.secret('AGENTGATE_MASTER_KEY')
+  if (databaseUrl && !/^postgres(ql)?:\/\//.test(databaseUrl.reveal())) {
+    mistakes.push('DATABASE_URL must begin with postgres:// or postgresql://.')
+  }
+  if (databaseUrl && !masterKey) {
+    mistakes.push('AGENTGATE_MASTER_KEY must be given with DATABASE_URL: base64 of 32 random bytes.')
+  }
+  if (masterKey && Buffer.from(masterKey.reveal(), 'base64').length !== 32) {
+    mistakes.push('AGENTGATE_MASTER_KEY must be base64 of exactly 32 bytes.')
+  }
+  const providers = readProviders(read)
+  const config: Config = {
+    host: read.text('HOST') ?? '127.0.0.1',
+    port: read.number('PORT', { min: 0, max: 65_535 }),
+    logLevel: read.choice('LOG_LEVEL', ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']),
+    databaseUrl,
+    dataDir: resolve(read.text('AGENTGATE_DATA_DIR') ?? join(ROOT, '.agentgate')),
+    masterKey,
+    publicUrl: read.url('AGENTGATE_PUBLIC_URL'),
+    providers,
+    models: read.list('AGENTGATE_MODELS') ?? defaultModels(providers),
+    maxOutputTokens: read.number('AGENTGATE_MAX_OUTPUT_TOKENS', { min: 256, max: 200_000 }),
+    prices: readPrices(
+      {
+        models: read.json('AGENTGATE_PRICES'),
+        unpriced: read.json('AGENTGATE_PRICE_UNPRICED'),
+        perMinute: read.number('AGENTGATE_PRICE_PER_MINUTE', { min: 0, max: 10_000, whole: false }),
+      },
+      mistakes,
+    ),
+    initialCredits: read.number('AGENTGATE_INITIAL_CREDITS', {
+      min: 0,
+      max: Number.MAX_SAFE_INTEGER / MICRO_PER_CREDIT,
+    }),
+    maxConcurrentRuns: read.number('AGENTGATE_MAX_CONCURRENT_RUNS', { min: 1, max: 1_000_000 }),
+    maxQueuedRuns: read.number('AGENTGATE_MAX_QUEUED_RUNS', { min: 1, max: 100_000_000 }),
+    slots: read.number('AGENTGATE_SLOTS', { min: 1, max: 10_000 }),
+    jailSlots: read.number('AGENTGATE_JAIL_SLOTS', { min: 1, max: 1_000 }),
+    jail: read.choice('AGENTGATE_JAIL', ['bubblewrap', 'none']),
+    allowedPrivateHosts: read.list('AGENTGATE_ALLOWED_PRIVATE_HOSTS') ?? [],
+    githubHosts: readPairs(read.list('AGENTGATE_GITHUB_HOSTS') ?? [], mistakes),
+    setupHosts: (read.list('AGENTGATE_SETUP_HOSTS') ?? fallbackOf('AGENTGATE_SETUP_HOSTS').split(',')).filter(
+      (host) => host !== "''" && host !== '""',
+    ),
+    diskLimitBytes: read.number('AGENTGATE_DISK_LIMIT_MB', { min: 1, max: 1_000_000 }) * 2 ** 20,
+    rates: {
+      reads: read.number('AGENTGATE_RATE_READS', { min: 1, max: 10_000_000 }),
+      writes: read.number('AGENTGATE_RATE_WRITES', { min: 1, max: 10_000_000 }),
+      submissions: read.number('AGENTGATE_RATE_SUBMISSIONS', { min: 1, max: 10_000_000 }),
+      control: read.number('AGENTGATE_RATE_CONTROL', { min: 1, max: 10_000_000 }),
+    },
+    leaseMs: read.number('AGENTGATE_LEASE_SECONDS', { min: 1, max: 600 }) * 1000,
+    drainMs: read.number('AGENTGATE_DRAIN_SECONDS', { min: 1, max: 3_600 }) * 1000,
+  }
+  if (mistakes.length > 0) throw new ConfigInvalid(mistakes)
+  return config
+}
+
+function readProviders(read: Reader): Record<string, Provider> {
+  const providers: Record<string, Provider> = {}
+  const add = (name: string, kind: ProviderKind, names: { key: VariableName; url: VariableName }): void => {
+    const apiKey = read.secret(names.key)
+    const baseUrl = read.url(names.url)
+    if (apiKey !== null || (kind === 'openai-compatible' && baseUrl !== null)) {
+      providers[name] = {
+        kind,
+        apiKey: apiKey ?? new Secret('none'),
+        ...(baseUrl === null ? {} : { baseUrl }),
+      }
+    }
+  }
+  add('openai', 'openai', { key: 'OPENAI_API_KEY', url: 'AGENTGATE_OPENAI_BASE_URL' })
+  add('openai-chat', 'openai-chat', { key: 'OPENAI_API_KEY', url: 'AGENTGATE_OPENAI_BASE_URL' })
+  add('anthropic', 'anthropic', { key: 'ANTHROPIC_API_KEY', url: 'AGENTGATE_ANTHROPIC_BASE_URL' })
+  add('compatible', 'openai-compatible', {
+    key: 'AGENTGATE_COMPATIBLE_API_KEY',
+    url: 'AGENTGATE_COMPATIBLE_BASE_URL',
+  })
+  return providers
+}
+
+const DEFAULT_MODELS: Record<string, string> = {
+  openai: 'openai/gpt-5',
+  anthropic: 'anthropic/claude-sonnet-4-5',
+}
+
+const defaultModels = (providers: Record<string, Provider>): string[] =>
+  Object.keys(providers).flatMap((name) => DEFAULT_MODELS[name] ?? [])
+
+function readPairs(entries: readonly string[], mistakes: string[]): Record<string, string> {
+  return Object.fromEntries(
+    entries.flatMap((entry) => {
+      const at = entry.indexOf('=')
+      const url = entry.slice(at + 1)
+      if (at > 0 && URL.canParse(url)) return [[entry.slice(0, at), url]]
+      mistakes.push(`AGENTGATE_GITHUB_HOSTS: "${entry}" is not host=apiBaseUrl.`)
+      return []
+    }),
+  )
+}
+
+const fallbackOf = (name: VariableName): string =>
+  VARIABLES.find((variable) => variable.name === name)?.fallback ?? ''
+
+type Reader = ReturnType<typeof reader>
+
+function reader(environment: Environment, mistakes: string[]) {
+  const text = (name: VariableName): string | null => environment[name]?.trim() || null
+  return {
+    text,
+    secret: (name: VariableName): Secret | null => {
+      const value = text(name)
+      return value === null ? null : new Secret(value)
+    },
+    list: (name: VariableName): string[] | null =>
+      text(name)
+        ?.split(',')
+        .map((each) => each.trim())
+        .filter((each) => each !== '') ?? null,
+    url(name: VariableName): string | null {
+      const value = text(name)
+      if (value === null || /^https?:\/\//.test(value)) return value?.replace(/\/+$/, '') ?? null
+      mistakes.push(`${name} must be an http or https URL, not "${value}".`)
+      return null
+    },
+    number(
+      name: VariableName,
+      { min, max, whole = true }: { min: number; max: number; whole?: boolean },
+    ): number {
+      const value = text(name) ?? fallbackOf(name)
+      const number = Number(value)
+      if (Number.isFinite(number) && number >= min && number <= max && (!whole || Number.isInteger(number)))
+        return number
+      mistakes.push(`${name} must be a ${whole ? 'whole ' : ''}number from ${min} to ${max}, not "${value}".`)
+      return min
+    },
+    choice<C extends string>(name: VariableName, choices: readonly [C, ...C[]]): C {
+      const value = text(name) ?? fallbackOf(name)
+      const found = choices.find((choice) => choice === value)
+      if (found !== undefined) return found
+      mistakes.push(`${name} must be one of ${choices.join(', ')}, not "${value}".`)
+      return choices[0]
+    },
+    json(name: VariableName): unknown {
+      const value = text(name) ?? fallbackOf(name)
+      try {
+        return JSON.parse(value)
+      } catch {
+        mistakes.push(`${name} must be JSON.`)
+        return {}
+      }
+    },
+  }
+}
+
+/** docs/config.md, generated. */
+export const configMarkdown = (): string =>
+  [
+    '# Settings',
+    '',
+    'Everything has a default; an empty value counts as missing. All mistakes are reported together, with exit code 78.',
+    'This page is generated from `server/src/config.ts`.',
+    '',
+    '| Variable | Default | Meaning |',
+    '| --- | --- | --- |',
+    ...VARIABLES.map(
+      ({ name, fallback, sentence }) =>
+        `| \`${name}\` | ${fallback.replaceAll('|', '\\|')} | ${sentence.replaceAll('|', '\\|')} |`,
+    ),
+    '',
+  ].join('\n')
+
+/** example.env, generated. */
+export const exampleEnvironment = (): string =>
+  `${VARIABLES.map(({ name, fallback, sentence }) => `# ${sentence}\n# Default: ${fallback}\n#${name}=`).join('\n\n')}\n`

@@ -1,0 +1,67 @@
+import type { Config } from './config.ts'
+import type { Mode } from './domain/facts.ts'
+import type { Clock } from './lib/clock.ts'
+import type { Secret } from './lib/secret.ts'
+import type { Database } from './storage/database.ts'
+import {
+  findGitCredential,
+  type GitCredentialRow,
+  gitCredentialPlace,
+  touchGitCredential,
+} from './storage/git-credentials.ts'
+import type { Vault } from './vault/vault.ts'
+import type { Forge } from './workspaces/forges/forge.ts'
+import { forgeFor } from './workspaces/forges/forge-for.ts'
+import type { GitCredential } from './workspaces/remote.ts'
+import type { CredentialRequest } from './workspaces/workspaces.ts'
+
+export interface CredentialDeskOptions {
+  database: Database
+  vault: Vault
+  config: Pick<Config, 'githubHosts'>
+  clock: Clock
+}
+
+/** Opens stored git credentials for the worker's own git and for forges, and for nobody else. */
+export class CredentialDesk {
+  readonly #options: CredentialDeskOptions
+
+  constructor(options: CredentialDeskOptions) {
+    this.#options = options
+  }
+
+  /** For reading, a credential that may publish will do where there is none for reading alone. */
+  async gitCredential({ organisation, host, use }: CredentialRequest): Promise<GitCredential | undefined> {
+    const [organizationId = '', mode = 'live'] = organisation.split('/')
+    const owner = { organizationId, mode: mode as Mode }
+    const row =
+      (await this.#find(owner, host, use)) ??
+      (use === 'read' ? await this.#find(owner, host, 'publish') : undefined)
+    if (row === undefined) return undefined
+    return { username: row.username ?? 'x-access-token', password: await this.#open(row) }
+  }
+
+  /** The forge of a repository, or nothing where no API or no publishing credential is known. */
+  async forge(organization: { id: string; mode: string }, repository: string): Promise<Forge | undefined> {
+    const { githubHosts } = this.#options.config
+    const { host } = new URL(repository)
+    const row = await this.#find(
+      { organizationId: organization.id, mode: organization.mode as Mode },
+      host,
+      'publish',
+    )
+    if (row === undefined) return undefined
+    const apiBaseUrls = row.apiBaseUrl === null ? githubHosts : { ...githubHosts, [host]: row.apiBaseUrl }
+    return forgeFor(repository, { apiBaseUrls, token: await this.#open(row) })
+  }
+
+  #find(owner: { organizationId: string; mode: Mode }, host: string, use: 'read' | 'publish') {
+    return findGitCredential(this.#options.database, owner, { host: host.toLowerCase(), use })
+  }
+
+  async #open(row: GitCredentialRow): Promise<Secret> {
+    const { database, vault, clock } = this.#options
+    await touchGitCredential(database, row.id, new Date(clock.now()))
+    return vault.open(row.sealed, gitCredentialPlace(row))
+  }
+}
