@@ -27,14 +27,12 @@ import { startEmbeddedPostgres } from './storage/embedded-postgres.ts'
 import { findEventLine } from './storage/event-lines.ts'
 import { MIGRATIONS, migrate } from './storage/migrate.ts'
 import { findHeldRun } from './storage/runs.ts'
-import { findWebhookSecret, webhookSecretPlace } from './storage/webhook-secrets.ts'
 import { deleteWorker, listWorkers, type WorkerRow } from './storage/workers.ts'
 import { loadMasterKey } from './vault/master-key.ts'
 import { createVault } from './vault/vault.ts'
+import { VERSION } from './version.ts'
 import { createRelay } from './webhooks/relay.ts'
 import { Workspaces } from './workspaces/workspaces.ts'
-
-export const VERSION = '0.1.0'
 
 /** What a test may replace. */
 export interface Effects {
@@ -47,6 +45,8 @@ export interface Effects {
   lifetime: 'adoptable' | 'with-parent'
   /** Time other than the database's. */
   clock?: Clock
+  /** Called when they have been made, so that a start that fails later does not lose them. */
+  onFirstSecrets?: (secrets: FirstSecrets) => void
   /** Called for every line of draft text. */
   onDraft?: (runId: string, text: string) => void
 }
@@ -74,6 +74,7 @@ export async function startApp(config: Config, effects: Effects): Promise<App> {
     const vault = createVault({ masterKey })
     const at = new Date(clock.now())
     const { installation, secrets } = await found(database, { vault, at, credits: config.initialCredits })
+    if (secrets !== null) effects.onFirstSecrets?.(secrets)
 
     const root = jailRoot(config.dataDir)
     cleanJails(root)
@@ -114,7 +115,7 @@ export async function startApp(config: Config, effects: Effects): Promise<App> {
       scratch,
       forgeOf: (organization, repository) => desk.forge(organization, repository),
       runUrl: (runId) => `${publicUrl()}/v1/runs/${runId}`,
-      clean: (text) => text,
+      cleanerOf: (run) => desk.cleanerOf(run),
       slots,
       drivers: {
         loop: loopDriver({ client, clock, random, log, contextTokens: 120_000 }),
@@ -122,7 +123,10 @@ export async function startApp(config: Config, effects: Effects): Promise<App> {
       },
       log,
     })
-    const hub = new Hub({ clock, readRun: async (id) => (await findHeldRun(database, id))?.run })
+    const hub = new Hub({
+      clock,
+      readRun: async (id) => engine.peek(id) ?? (await findHeldRun(database, id))?.run,
+    })
     const batches = metrics.histogram(
       'agentgate_commit_batch_size',
       'Decisions per commit.',
@@ -171,18 +175,7 @@ export async function startApp(config: Config, effects: Effects): Promise<App> {
         concurrencyPerUrl: 8,
         pause,
         eventLine: (runId, seq) => findEventLine(database, runId, seq),
-        secretFor: async (organizationId, tenantId, mode) => {
-          const owner = { organizationId, tenantId, mode }
-          const row = await findWebhookSecret(database, owner)
-          if (row === undefined) return undefined
-          const place = webhookSecretPlace(owner)
-          const { previousSealed, previousUntil } = row
-          const previous =
-            previousSealed === null || previousUntil === null
-              ? {}
-              : { previous: { secret: vault.open(previousSealed, place), untilMs: previousUntil.getTime() } }
-          return { current: vault.open(row.sealed, place), ...previous }
-        },
+        secretFor: (organizationId, tenantId, mode) => desk.signingSecret(organizationId, tenantId, mode),
       }),
     )
     const http: HttpServer = createHttpServer({

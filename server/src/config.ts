@@ -206,7 +206,7 @@ export function readConfig(environment: Environment): Config {
   const mistakes: string[] = []
   const known = new Set<string>(VARIABLES.map(({ name }) => name))
   for (const name of Object.keys(environment)) {
-    if (/^AGENTGATE_(?!TEST_|API_KEY$|BASE_URL$|SEEDS$)/.test(name) && !known.has(name)) {
+    if (/^AGENTGATE_(?!TEST_|API_KEY$|BASE_URL$|WEBHOOK_SECRET$|SEEDS$)/.test(name) && !known.has(name)) {
       mistakes.push(`${name} is not a setting of this program; docs/config.md lists them.`)
     }
   }
@@ -315,6 +315,34 @@ function readPairs(entries: readonly string[], mistakes: string[]): Record<strin
 
 const fallbackOf = (name: VariableName): string =>
   VARIABLES.find((variable) => variable.name === name)?.fallback ?? ''
+
+/** What the command line reads besides the settings of the server. */
+export interface CommandLineSettings {
+  /** AGENTGATE_API_KEY and AGENTGATE_BASE_URL, the same as the SDK reads. */
+  apiKey: Secret | null
+  baseUrl: string | null
+  /** GITHUB_TOKEN, for the demo on a repository of the user's own. */
+  githubToken: Secret | null
+  /** Unless NO_COLOR says otherwise. */
+  wantsColour: boolean
+  /** npm keeps signals to itself: whoever runs under it has to watch it. */
+  isUnderNpm: boolean
+}
+
+export function readCommandLineSettings(environment: Environment): CommandLineSettings {
+  const text = (name: string): string | null => environment[name]?.trim() || null
+  const secret = (name: string): Secret | null => {
+    const value = text(name)
+    return value === null ? null : new Secret(value)
+  }
+  return {
+    apiKey: secret('AGENTGATE_API_KEY'),
+    baseUrl: text('AGENTGATE_BASE_URL'),
+    githubToken: secret('GITHUB_TOKEN'),
+    wantsColour: text('NO_COLOR') === null && text('TERM') !== 'dumb',
+    isUnderNpm: text('npm_lifecycle_event') !== null,
+  }
+}
 
 type Reader = ReturnType<typeof reader>
 

@@ -1,28 +1,35 @@
 import type { Config } from './config.ts'
 import type { Mode } from './domain/facts.ts'
+import type { SigningSecret } from './domain/webhook.ts'
 import type { Clock } from './lib/clock.ts'
+import { redactor } from './lib/redact.ts'
 import type { Secret } from './lib/secret.ts'
 import type { Database } from './storage/database.ts'
 import {
   findGitCredential,
   type GitCredentialRow,
   gitCredentialPlace,
+  listSealedGitCredentials,
   touchGitCredential,
 } from './storage/git-credentials.ts'
+import { findWebhookSecret, getOrInsertWebhookSecret, webhookSecretPlace } from './storage/webhook-secrets.ts'
+import { mintWebhookSecret } from './vault/keys.ts'
 import type { Vault } from './vault/vault.ts'
 import type { Forge } from './workspaces/forges/forge.ts'
 import { forgeFor } from './workspaces/forges/forge-for.ts'
 import type { GitCredential } from './workspaces/remote.ts'
 import type { CredentialRequest } from './workspaces/workspaces.ts'
 
+type Clean = (text: string) => string
+
 export interface CredentialDeskOptions {
   database: Database
   vault: Vault
-  config: Pick<Config, 'githubHosts'>
+  config: Pick<Config, 'githubHosts' | 'providers'>
   clock: Clock
 }
 
-/** Opens stored git credentials for the worker's own git and for forges, and for nobody else. */
+/** Opens stored git credentials for the worker's own git and for forges, and to know what to mask; for nobody else. */
 export class CredentialDesk {
   readonly #options: CredentialDeskOptions
 
@@ -53,6 +60,35 @@ export class CredentialDesk {
     if (row === undefined) return undefined
     const apiBaseUrls = row.apiBaseUrl === null ? githubHosts : { ...githubHosts, [host]: row.apiBaseUrl }
     return forgeFor(repository, { apiBaseUrls, token: await this.#open(row) })
+  }
+
+  /** Masks this gateway's own keys and, where a run has a workspace, what its owner's git hosts accept. */
+  async cleanerOf(run: { organizationId: string; mode: Mode; hasWorkspace: boolean }): Promise<Clean> {
+    const { database, vault, config } = this.#options
+    const keys = Object.values(config.providers).map(({ apiKey }) => apiKey.reveal())
+    const rows = run.hasWorkspace ? await listSealedGitCredentials(database, run) : []
+    const secrets = rows.map((row) => vault.open(row.sealed, gitCredentialPlace(row)).reveal())
+    return redactor([...keys, ...secrets])
+  }
+
+  /** What signs the webhooks of an organisation or a tenant; made when it is first needed. */
+  async signingSecret(organizationId: string, tenantId: string, mode: Mode): Promise<SigningSecret> {
+    const { database, vault, clock } = this.#options
+    const owner = { organizationId, tenantId, mode }
+    const place = webhookSecretPlace(owner)
+    const row =
+      (await findWebhookSecret(database, owner)) ??
+      (await getOrInsertWebhookSecret(database, owner, {
+        sealed: vault.seal(mintWebhookSecret(), place),
+        at: new Date(clock.now()),
+      }))
+    const { previousSealed, previousUntil } = row
+    const current = vault.open(row.sealed, place)
+    if (previousSealed === null || previousUntil === null) return { current }
+    return {
+      current,
+      previous: { secret: vault.open(previousSealed, place), untilMs: previousUntil.getTime() },
+    }
   }
 
   #find(owner: { organizationId: string; mode: Mode }, host: string, use: 'read' | 'publish') {

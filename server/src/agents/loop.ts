@@ -42,7 +42,7 @@ const MAX_UNUSABLE_STEPS = 3
 export function loopDriver(options: LoopOptions): AgentDriver {
   const drive = (context: DriverContext) =>
     driveJournal(context, (question) => askModels(context, options, question), wasCutShort)
-  return { id: 'loop', start: drive, resume: drive }
+  return { id: 'loop', asksModel: true, start: drive, resume: drive }
 }
 
 /** What one model made of a step, with what its failed tries cost. */

@@ -40,7 +40,7 @@ export function scriptedDriver(
       if (scripted.text) yield { type: 'text', delta: scripted.text }
       return completed(scripted, step, clock)
     })
-  return { id: 'scripted', start: drive, resume: drive }
+  return { id: 'scripted', asksModel: false, start: drive, resume: drive }
 }
 
 function scriptSteps(read: () => Script): readonly ScriptStep[] | GateError {

@@ -1,7 +1,10 @@
 import type { AgentDriver, DriverContext, DriverEvent, DriverRun } from '../domain/agent.ts'
 import type { JsonValue } from '../domain/json.ts'
+import { NO_TOKENS } from '../domain/money.ts'
 import type { HeldRun } from '../domain/performer.ts'
 import type { Clock } from '../lib/clock.ts'
+import { type Clean, cleanJson } from './clean-json.ts'
+import { DraftGuard } from './draft-guard.ts'
 import { RunFails } from './run-fails.ts'
 import { runCall, summariseCall, type Toolbox } from './tool-pipeline.ts'
 
@@ -13,7 +16,7 @@ export interface AgentTurn {
   instructions: string
   toolbox: Toolbox
   clock: Clock
-  clean: (text: string) => string
+  clean: Clean
   /** Called when all calls of a step that may have changed the workspace are done, before the next step. */
   onSettled: (step: number) => Promise<void>
 }
@@ -21,14 +24,14 @@ export interface AgentTurn {
 /** Lets the agent work until it says it is finished; every step is journaled before anything follows from it. */
 export async function runAgentTurn(turn: AgentTurn): Promise<JsonValue> {
   const context = await contextOf(turn)
-  const begin = context.journal.length === 0 ? turn.driver.start : turn.driver.resume
-  const driving = begin.call(turn.driver, context)
+  const isNew = context.journal.length === 0
+  const driving = isNew ? turn.driver.start(context) : turn.driver.resume(context)
   const settled = new StepTracker(turn)
   try {
     for await (const event of driving.events) {
       if (event.type === 'finished') {
         await settled.settle()
-        return event.output
+        return cleanJson(event.output, turn.clean)
       }
       await take(turn, driving, settled, event)
     }
@@ -70,13 +73,17 @@ async function take(
     case 'step.started': {
       await settled.settle()
       const { step, model, worstCase } = event
-      await held.send({ type: 'begin_step', step, model, worstCase })
+      settled.begun = { step, model }
+      const begin = { type: 'begin_step', step, model, worstCase } as const
+      if (turn.driver.asksModel) await held.send(begin)
+      else held.defer(begin)
       return
     }
     case 'text':
-      held.draft(event.delta)
+      settled.draft.take(event.delta)
       return
     case 'step.completed':
+      settled.draft.flush()
       await endStep(turn, event)
       return
     case 'tool.requested': {
@@ -86,6 +93,7 @@ async function take(
       return
     }
     case 'failed':
+      payFor(turn, settled.begun, event)
       throw new RunFails({
         reason: event.reason,
         stage: 'agent',
@@ -95,6 +103,16 @@ async function take(
   }
 }
 
+/** A step that failed is paid for as far as the model had answered; written together with the run's end. */
+function payFor(
+  { held }: AgentTurn,
+  begun: StepTracker['begun'],
+  { spent = NO_TOKENS }: Extract<DriverEvent, { type: 'failed' }>,
+): void {
+  if (begun === null || spent.inputTokens + spent.outputTokens === 0) return
+  held.defer({ type: 'end_step', ...begun, usage: spent, usageReported: false, text: '', calls: [] })
+}
+
 async function endStep(
   { held, toolbox, clean }: AgentTurn,
   event: Extract<DriverEvent, { type: 'step.completed' }>,
@@ -102,32 +120,31 @@ async function endStep(
   const { step, model, usage, usageReported, record, calls } = event
   const text = clean(event.text)
   const iteration = held.run.iteration.n
-  await held.send(
-    {
-      type: 'end_step',
-      step,
-      model,
-      usage,
-      usageReported,
-      text,
-      calls: calls.map((call) => summariseCall(call, toolbox)),
-    },
-    [{ kind: 'step', step, iteration, record, text, calls, usage }],
-  )
+  const summaries = calls.map((call) => summariseCall(call, { toolbox, clean }))
+  held.defer({ type: 'end_step', step, model, usage, usageReported, text, calls: summaries }, [
+    { kind: 'step', step, iteration, record, text, calls, usage },
+  ])
+  // Without tools nothing happens between the last answer and the end, which are written together.
+  if (calls.length > 0 || toolbox.size > 0) await held.flush()
 }
 
-/** Remembers which step's calls touched the workspace since it was last saved. */
+/** Remembers the step that is under way, and which step's calls touched the workspace since it was last saved. */
 class StepTracker {
   readonly #turn: AgentTurn
+  readonly draft: DraftGuard
+  begun: { step: number; model: string } | null = null
   #touched: number | null = null
   constructor(turn: AgentTurn) {
     this.#turn = turn
+    this.draft = new DraftGuard(turn.clean, (text) => turn.held.draft(text))
   }
   touched(step: number): void {
     this.#touched = step
   }
   async settle(): Promise<void> {
     if (this.#touched === null) return
+    // A checkpoint holds what the calls did, so their outcomes are written first.
+    await this.#turn.held.flush()
     await this.#turn.onSettled(this.#touched)
     this.#touched = null
   }

@@ -4,6 +4,7 @@ import type { Clock } from '../lib/clock.ts'
 import { putArtifact } from '../storage/artifacts.ts'
 import { putBlob } from '../storage/blobs.ts'
 import type { Database } from '../storage/database.ts'
+import { type Clean, cleanJson } from './clean-json.ts'
 
 export interface Artifact {
   name: string
@@ -23,9 +24,9 @@ export async function keepArtifact(
   return hash
 }
 
-/** The conversation as people read it: one JSON object a line, in order. */
-export function transcriptOf(journal: readonly JournalEntry[]): string {
-  return journal.map((entry) => `${JSON.stringify(readable(entry))}\n`).join('')
+/** The conversation as people read it: one JSON object a line, in order, without secrets. */
+export function transcriptOf(journal: readonly JournalEntry[], clean: Clean): string {
+  return journal.map((entry) => `${JSON.stringify(cleanJson(readable(entry), clean))}\n`).join('')
 }
 
 function readable(entry: JournalEntry): object {

@@ -1,17 +1,22 @@
 import { AGENTS } from '../agents/coder.ts'
 import type { AgentDriver } from '../domain/agent.ts'
+import type { WorkCommand } from '../domain/command.ts'
+import type { Mode } from '../domain/facts.ts'
 import { isJsonObject, type JsonValue } from '../domain/json.ts'
 import { ClaimLost, type HeldRun, LimitReached, type Performer } from '../domain/performer.ts'
-import type { Run } from '../domain/run.ts'
+import { type Run, stageOf } from '../domain/run.ts'
 import { DeliveryError, SourceError } from '../workspaces/failures.ts'
 import { runAgentTurn } from './agent-turn.ts'
 import { keepArtifact, transcriptOf } from './artifacts.ts'
+import { type Clean, cleanJson } from './clean-json.ts'
 import { OrderConduct, type OrderRoom } from './order.ts'
 import { type FailureFacts, RunFails } from './run-fails.ts'
+import { goesOnElsewhere } from './stopping.ts'
 
 export interface ConductorOptions extends OrderRoom {
   drivers: { loop: AgentDriver; scripted: AgentDriver }
-  log: { error(facts: object, sentence: string): void }
+  /** Masks what this organisation and this gateway keep secret, and whatever is spelled like a key. */
+  cleanerOf: (run: { organizationId: string; mode: Mode; hasWorkspace: boolean }) => Promise<Clean>
 }
 
 /** What a claimed run does: drive its agent and, for a work order, clone, verify and deliver around it. */
@@ -30,30 +35,37 @@ export class Conductor implements Performer {
   }
 
   async perform(held: HeldRun): Promise<void> {
-    try {
-      await this.#work(held)
-    } catch (error) {
-      if (error instanceof ClaimLost || held.signal.aborted) throw error
-      const failure = failureOf(error, held.run)
-      if (failure === null) throw error
-      await this.#keepTranscript(held)
-      await held.send({ type: 'fail', ...failure })
+    const { organizationId, mode, order } = held.run.facts
+    const clean = await this.#options.cleanerOf({ organizationId, mode, hasWorkspace: order !== null })
+    const agent = this.#agentOf(held.run)
+    if (order === null) {
+      const { clock } = this.#options
+      const onSettled = async (): Promise<void> => undefined
+      const output = runAgentTurn({ held, ...agent, toolbox: new Map(), clock, clean, onSettled })
+      await held.send(await output.then(completedWith, (error: unknown) => failing(held, error, clean)))
       return
     }
-    await this.#keepTranscript(held)
+    await using conduct = new OrderConduct(this.#options, { held, order, agent, clean })
+    let end: WorkCommand
+    try {
+      end = await conduct.perform()
+    } catch (error) {
+      if (!goesOnElsewhere(held)) await this.#salvage(held, conduct, clean)
+      end = failing(held, error, clean)
+    }
+    if (end.type === 'complete') await this.#keepTranscript(held, clean)
+    await held.send(end)
   }
 
-  async #work(held: HeldRun): Promise<void> {
-    const { facts } = held.run
-    const agent = this.#agentOf(held.run)
-    if (facts.order !== null) {
-      await new OrderConduct(this.#options, held, { order: facts.order, agent }).perform()
-      return
+  /** Keeps for people what there is of a run that failed; what cannot be kept does not hide why it failed. */
+  async #salvage(held: HeldRun, conduct: OrderConduct, clean: Clean): Promise<void> {
+    const { log } = this.#options
+    const { id: runId } = held.run.facts
+    for (const keep of [() => conduct.keepUnsealed(), () => this.#keepTranscript(held, clean)]) {
+      await keep().catch((error: unknown) =>
+        log.error({ runId, err: error }, 'An artifact of a run was not kept.'),
+      )
     }
-    const { clock, clean } = this.#options
-    const onSettled = async (): Promise<void> => undefined
-    const output = await runAgentTurn({ held, ...agent, toolbox: new Map(), clock, clean, onSettled })
-    await held.send({ type: 'complete', reason: 'completed', output, delivery: null })
   }
 
   /** Test runs follow a script and never meet a model. */
@@ -69,11 +81,12 @@ export class Conductor implements Performer {
     }
   }
 
-  /** The conversation of a work order is kept for people, also when it failed. */
-  async #keepTranscript(held: HeldRun): Promise<void> {
+  /** The conversation of a work order; a run without tools tells all of it by its events. */
+  async #keepTranscript(held: HeldRun, clean: Clean): Promise<void> {
     const { facts, begunStep } = held.run
-    if (facts.order === null || begunStep === 0) return
-    const data = transcriptOf(await held.journal())
+    if (begunStep === 0) return
+    if (!held.signal.aborted) await held.flush()
+    const data = transcriptOf(await held.journal(), clean)
     await keepArtifact(this.#options, facts.id, {
       name: 'transcript.jsonl',
       data,
@@ -82,22 +95,33 @@ export class Conductor implements Performer {
   }
 }
 
+const completedWith = (output: JsonValue): WorkCommand => ({
+  type: 'complete',
+  reason: 'completed',
+  output,
+  delivery: null,
+})
+
+/** The end of a run that an error stands for. Throws the error on where work was told to stop, or it is one of ours. */
+function failing(held: HeldRun, error: unknown, clean: Clean): WorkCommand {
+  const failure = held.signal.aborted || error instanceof ClaimLost ? null : failureOf(error, held.run)
+  if (failure === null) throw error
+  const { message, details, ...rest } = failure
+  const shown = details === undefined ? {} : { details: cleanJson(details, clean) }
+  return { type: 'fail', ...rest, message: clean(message), ...shown }
+}
+
 /** The reason of the table that an error stands for; `null` for an error of ours. */
 function failureOf(error: unknown, run: Run): FailureFacts | null {
+  const stage = stageOf(run)
   if (error instanceof RunFails) return error.facts
-  if (error instanceof LimitReached) return { reason: error.reason, stage: 'agent', message: error.message }
-  if (error instanceof SourceError) {
-    return { reason: error.reason, stage: 'workspace', message: error.message, retryable: error.retryable }
+  if (error instanceof LimitReached) return { reason: error.reason, stage, message: error.message }
+  if (!(error instanceof SourceError) && !(error instanceof DeliveryError)) return null
+  const { reason, message, retryable } = error
+  return {
+    reason,
+    stage: error instanceof SourceError && reason.startsWith('source_') ? 'workspace' : stage,
+    message,
+    retryable,
   }
-  if (error instanceof DeliveryError) {
-    const { pushed } = run
-    return {
-      reason: error.reason,
-      stage: 'delivery',
-      message: error.message,
-      retryable: error.retryable,
-      delivery: pushed === null ? null : { mode: 'branch', ...pushed },
-    }
-  }
-  return null
 }

@@ -2,13 +2,16 @@
  * Owns: the way of one work order from workspace to delivery.
  * Invariants: what was done is told by the run's own events, so a resumed order goes on where the events end; the
  * gates see a commit, never the agent's tree; nothing is delivered that was not verified or honestly `none`.
- * Leaves to others: jails, git, gates and drivers, each behind its room.
+ * Leaves to others: jails, git, gates and drivers, each behind its room; saying how the run ended.
  */
 import type { AgentDriver } from '../domain/agent.ts'
+import type { WorkCommand } from '../domain/command.ts'
 import { GateError } from '../domain/error.ts'
+import type { GateSummary, SetupSummary } from '../domain/event.ts'
 import type { OrderFacts } from '../domain/facts.ts'
-import type { GatePlan, GateReport } from '../domain/gate-plan.ts'
+import type { GatePlan } from '../domain/gate-plan.ts'
 import type { JsonValue } from '../domain/json.ts'
+import type { Delivery } from '../domain/lifecycle.ts'
 import type { HeldRun } from '../domain/performer.ts'
 import { resolveGatePlan } from '../gates/plan.ts'
 import { GatePlanInvalid } from '../gates/plan-file.ts'
@@ -21,10 +24,13 @@ import type { Forge } from '../workspaces/forges/forge.ts'
 import type { Workspace } from '../workspaces/workspace.ts'
 import type { Workspaces } from '../workspaces/workspaces.ts'
 import { runAgentTurn } from './agent-turn.ts'
-import { keepArtifact } from './artifacts.ts'
-import { publish } from './publication.ts'
+import { type Artifact, keepArtifact } from './artifacts.ts'
+import type { Clean } from './clean-json.ts'
+import { gatesSoFar } from './gates-so-far.ts'
+import { deliveryMode, publish } from './publication.ts'
 import { RunFails } from './run-fails.ts'
 import { runSetup, type SetupRules } from './setup-phase.ts'
+import { goesOnElsewhere } from './stopping.ts'
 import { toolboxOf } from './tool-pipeline.ts'
 import { summarise, verify } from './verification.ts'
 
@@ -38,10 +44,9 @@ export interface OrderRoom {
   scratch: string
   forgeOf: (organization: { id: string; mode: string }, repository: string) => Promise<Forge | undefined>
   runUrl: (runId: string) => string
-  /** Masks secrets of this organisation. */
-  clean: (text: string) => string
   /** Tells the room which slot's user owns a run's tree. */
   slots: Map<string, JailSlot>
+  log: { error(facts: object, sentence: string): void }
 }
 
 export interface OrderAgent {
@@ -50,38 +55,61 @@ export interface OrderAgent {
   input: JsonValue
 }
 
+export interface OrderParts {
+  held: HeldRun
+  order: OrderFacts
+  agent: OrderAgent
+  clean: Clean
+}
+
+export type Completion = Extract<WorkCommand, { type: 'complete' }>
+
 const BASE_FILE_BYTES = 1024 * 1024
 const MAX_OUTPUT_BYTES = 16 * 1024
 
-export class OrderConduct {
+export class OrderConduct implements AsyncDisposable {
   readonly #room: OrderRoom
   readonly #held: HeldRun
   readonly #order: OrderFacts
   readonly #agent: OrderAgent
-  #reports: GateReport[] = []
+  readonly #clean: Clean
+  #slot: JailSlot | null = null
+  #workspace: Workspace | null = null
+  /** What the gates found last; `null` when that was before this claim. */
+  #gates: GateSummary[] | null = null
 
-  constructor(room: OrderRoom, held: HeldRun, { order, agent }: { order: OrderFacts; agent: OrderAgent }) {
+  constructor(room: OrderRoom, { held, order, agent, clean }: OrderParts) {
     this.#room = room
     this.#held = held
     this.#order = order
     this.#agent = agent
+    this.#clean = clean
   }
 
-  async perform(): Promise<void> {
+  /** Throws `RunFails`, `SourceError`, `DeliveryError`, `LimitReached`, `ClaimLost`. */
+  async perform(): Promise<Completion> {
     const { facts } = this.#held.run
-    const slot = await this.#room.jails.acquireSlot(this.#held.signal)
-    this.#room.slots.set(facts.id, slot)
-    let workspace: Workspace | null = null
-    try {
-      workspace = await this.#openWorkspace()
-      await this.#work(workspace, slot)
-    } finally {
-      await this.#keepDiff(workspace)
-      const isOver = this.#held.run.completedAt !== null || !this.#held.signal.aborted
-      await workspace?.close({ keep: !isOver })
-      this.#room.slots.delete(facts.id)
-      slot.release()
-    }
+    this.#slot = await this.#room.jails.acquireSlot(this.#held.signal)
+    this.#room.slots.set(facts.id, this.#slot)
+    this.#workspace = await this.#openWorkspace()
+    return this.#work(this.#workspace, this.#slot)
+  }
+
+  /** What the agent had done when its work ended before it was sealed. */
+  async keepUnsealed(): Promise<void> {
+    const workspace = this.#workspace
+    const { iteration, begunStep, base } = this.#held.run
+    if (workspace === null || base === null || iteration.n === 0 || iteration.commit !== null) return
+    const { commit } = await workspace.checkpoint(begunStep, iteration.n)
+    await this.#keepDiff(workspace, commit)
+  }
+
+  /** Gives back slot and workspace; the workspace is kept when somebody goes on with it. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const isOver = this.#held.run.completedAt !== null || !goesOnElsewhere(this.#held)
+    await this.#workspace?.close({ keep: !isOver })
+    this.#room.slots.delete(this.#held.run.facts.id)
+    this.#slot?.release()
   }
 
   async #openWorkspace(): Promise<Workspace> {
@@ -106,21 +134,19 @@ export class OrderConduct {
     return workspaces.reopenFromBundle({ ...source, commit: base.commit, bundle })
   }
 
-  async #work(workspace: Workspace, slot: JailSlot): Promise<void> {
+  async #work(workspace: Workspace, slot: JailSlot): Promise<Completion> {
     const held = this.#held
+    const forge = await this.#forge()
+    deliveryMode(this.#order, forge)
     const plan = await this.#resolvePlan(workspace)
+    const setup = await this.#install(workspace, slot, plan)
     if (held.run.base === null) {
       const { repository } = this.#order.workspaceSource
       const { baseBranch: branch, baseCommit: commit } = workspace
-      await held.send({
-        type: 'workspace_ready',
-        repository,
-        branch,
-        commit,
-        jail: this.#room.jails.report.jail,
-      })
+      const { jail } = this.#room.jails.report
+      const installed = setup.length === 0 ? {} : { setup }
+      await held.send({ type: 'workspace_ready', repository, branch, commit, jail, ...installed })
     }
-    await this.#install(workspace, slot, plan)
     let output: JsonValue = held.run.text
     for (;;) {
       if (held.run.iteration.n === 0 || held.run.iteration.verdict === 'failed') await this.#beginIteration()
@@ -128,7 +154,23 @@ export class OrderConduct {
       if (held.run.iteration.verdict === 'open') await this.#verify(workspace, slot, plan)
       if (held.run.iteration.verdict !== 'failed') break
     }
-    await this.#deliver(workspace, output)
+    const unchanged = !held.run.iteration.changed || held.run.iteration.commit === null
+    const delivery: Delivery = unchanged
+      ? { mode: 'none', reason: 'no_changes' }
+      : await this.#deliver(workspace, forge)
+    return {
+      type: 'complete',
+      reason: unchanged ? 'no_changes' : 'completed',
+      delivery,
+      ...(await this.#shownOutput(output)),
+    }
+  }
+
+  /** A test run's "forge" is the server itself. */
+  async #forge(): Promise<Forge | 'test' | undefined> {
+    const { organizationId: id, mode } = this.#held.run.facts
+    if (mode === 'test') return 'test'
+    return this.#room.forgeOf({ id, mode }, this.#order.workspaceSource.repository)
   }
 
   async #resolvePlan(workspace: Workspace): Promise<GatePlan> {
@@ -144,38 +186,37 @@ export class OrderConduct {
     }
   }
 
-  async #install(workspace: Workspace, slot: JailSlot, plan: GatePlan): Promise<void> {
+  async #install(
+    workspace: Workspace,
+    slot: JailSlot,
+    { setup: commands }: GatePlan,
+  ): Promise<SetupSummary[]> {
     const { scratch, setup: rules } = this.#room
-    if (plan.setup.length === 0) return
-    await runSetup({
-      rules,
-      commands: plan.setup,
-      slot,
-      tree: workspace.tree,
-      scratch,
-      signal: this.#held.signal,
-    })
+    const { signal } = this.#held
+    if (commands.length === 0) return []
+    const keepLog = (data: string): Promise<void> =>
+      this.#keep({ name: 'setup.log', data, mediaType: 'text/plain' })
+    const place = { slot, tree: workspace.tree, scratch, stage: 'workspace' as const }
+    const done = await runSetup({ rules, commands, ...place, clean: this.#clean, keepLog, signal })
     await workspace.ignoreUntracked()
+    return done
   }
 
   /** The next iteration, with what the gates found as the agent's next message. */
   async #beginIteration(): Promise<void> {
     const { iteration } = this.#held.run
     if (iteration.n >= this.#order.maxIterations) {
-      const message = `The gates still fail after ${iteration.n} iterations.`
-      throw new RunFails({
-        reason: 'limit_iterations',
-        stage: 'verification',
-        message,
-        details: { gates: this.#reports.map(summarise) },
-      })
+      const message = `The gates still fail after ${iteration.n} ${iteration.n === 1 ? 'iteration' : 'iterations'}.`
+      const gates = await this.#lastGates()
+      throw new RunFails({ reason: 'limit_iterations', stage: 'verification', message, details: { gates } })
     }
     await this.#held.send({ type: 'begin_iteration', iteration: iteration.n + 1 })
   }
 
   async #runAgent(workspace: Workspace, slot: JailSlot): Promise<JsonValue> {
     const held = this.#held
-    const { clock, clean } = this.#room
+    const { clock } = this.#room
+    const clean = this.#clean
     const { driver, instructions, input } = this.#agent
     const executors = workspaceTools({
       root: workspace.tree,
@@ -204,7 +245,7 @@ export class OrderConduct {
   async #seal(workspace: Workspace): Promise<void> {
     const { db, clock } = this.#room
     const held = this.#held
-    const title = this.#order.taskPrompt.trim().split('\n', 1)[0]?.slice(0, 72) ?? ''
+    const title = this.#clean(this.#order.taskPrompt.trim().split('\n', 1)[0] ?? '').slice(0, 72)
     const sealed = await workspace.seal(`${title}\n\nAgentGate-Run: ${held.run.facts.id}`, clock.now())
     const data = await workspace.bundle(sealed.commit)
     const stored =
@@ -220,17 +261,18 @@ export class OrderConduct {
       changed,
       bundle: stored?.hash ?? null,
     })
+    await this.#keepDiff(workspace, commit)
   }
 
   async #verify(workspace: Workspace, slot: JailSlot, plan: GatePlan): Promise<void> {
     const held = this.#held
-    const { db, clock, setup, scratch, clean } = this.#room
+    const { db, clock, setup, scratch } = this.#room
     const { n: iteration, commit } = held.run.iteration
     await held.send({ type: 'begin_verification', iteration, gates: plan.gates.map(({ name }) => name) })
-    const parts = { db, clock, held, plan, workspace, slot, setup, clean, scratch }
+    const parts = { db, clock, held, plan, workspace, slot, setup, clean: this.#clean, scratch }
     const verdict = await verify(parts, commit ?? workspace.baseCommit)
-    this.#reports = verdict.reports
     const gates = verdict.reports.map(summarise)
+    this.#gates = gates
     if (verdict.verification !== 'failed') {
       await held.send({ type: 'pass_verification', iteration, gates, verification: verdict.verification })
       return
@@ -245,55 +287,46 @@ export class OrderConduct {
     }
   }
 
-  async #deliver(workspace: Workspace, output: JsonValue): Promise<void> {
+  async #deliver(workspace: Workspace, forge: Forge | 'test' | undefined): Promise<Delivery> {
     const held = this.#held
     const { iteration, facts } = held.run
-    const isTest = facts.mode === 'test'
     const { repository } = this.#order.workspaceSource
-    const unchanged = !iteration.changed || iteration.commit === null
-    const delivery = unchanged
-      ? { mode: 'none' as const, reason: 'no_changes' }
-      : await publish({
-          held,
-          order: this.#order,
-          workspace,
-          commit: iteration.commit ?? '',
-          reports: this.#reports,
-          forge: isTest
-            ? undefined
-            : await this.#room.forgeOf({ id: facts.organizationId, mode: facts.mode }, repository),
-          testUrlOf: isTest
-            ? this.#room.workspaces.testRemote(organisationOf(facts), repository).urlOf
-            : null,
-          runUrl: this.#room.runUrl(facts.id),
-          clock: this.#room.clock,
-        })
-    const text = JSON.stringify(output)
-    const isLarge = Buffer.byteLength(text) > MAX_OUTPUT_BYTES
-    if (isLarge)
-      await keepArtifact(this.#room, facts.id, {
-        name: 'output.json',
-        data: text,
-        mediaType: 'application/json',
-      })
-    await held.send({
-      type: 'complete',
-      reason: unchanged ? 'no_changes' : 'completed',
-      output: isLarge ? null : output,
-      ...(isLarge ? { outputUrl: `/v1/runs/${facts.id}/artifacts/output.json` } : {}),
-      delivery,
+    return publish({
+      held,
+      order: this.#order,
+      workspace,
+      commit: iteration.commit ?? workspace.baseCommit,
+      gates: await this.#lastGates(),
+      forge,
+      testUrlOf: (branch) => this.#room.workspaces.testRemote(organisationOf(facts), repository).urlOf(branch),
+      runUrl: this.#room.runUrl(facts.id),
+      clean: this.#clean,
+      clock: this.#room.clock,
     })
   }
 
-  async #keepDiff(workspace: Workspace | null): Promise<void> {
-    const commit = this.#held.run.iteration.commit ?? this.#held.run.sealed?.commit
-    if (workspace === null || commit === undefined || commit === workspace.baseCommit) return
+  /** What the gates found last, also when another worker ran them. */
+  async #lastGates(): Promise<GateSummary[]> {
+    this.#gates ??= await gatesSoFar(this.#room.db, this.#held.run.facts.id)
+    return this.#gates
+  }
+
+  async #shownOutput(output: JsonValue): Promise<{ output: JsonValue; outputUrl?: string }> {
+    const data = JSON.stringify(output)
+    if (Buffer.byteLength(data) <= MAX_OUTPUT_BYTES) return { output }
+    await this.#keep({ name: 'output.json', data, mediaType: 'application/json' })
+    return { output: null, outputUrl: `/v1/runs/${this.#held.run.facts.id}/artifacts/output.json` }
+  }
+
+  async #keepDiff(workspace: Workspace, commit: string): Promise<void> {
+    if (commit === workspace.baseCommit) return
     const { text } = await workspace.diff(commit)
-    await keepArtifact(this.#room, this.#held.run.facts.id, {
-      name: 'changes.diff',
-      data: text,
-      mediaType: 'text/x-diff',
-    })
+    if (text !== '')
+      await this.#keep({ name: 'changes.diff', data: this.#clean(text), mediaType: 'text/x-diff' })
+  }
+
+  async #keep(artifact: Artifact): Promise<void> {
+    await keepArtifact(this.#room, this.#held.run.facts.id, artifact)
   }
 }
 

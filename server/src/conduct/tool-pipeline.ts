@@ -7,6 +7,7 @@ import type { Clock } from '../lib/clock.ts'
 import { canonicalJson, sha256 } from '../lib/hash.ts'
 import { middleOut } from '../lib/text.ts'
 import { validateArguments } from '../tools/arguments.ts'
+import { type Clean, cleanJson } from './clean-json.ts'
 
 /** The tools of a run by name. */
 export type Toolbox = ReadonlyMap<string, ToolExecutor>
@@ -22,20 +23,28 @@ export function toolboxOf(
   return new Map(allowed.map((executor) => [executor.definition.name, executor]))
 }
 
+const NAME_CHARACTERS = 128
 const ARGUMENT_CHARACTERS = 4_096
 const PREVIEW_CHARACTERS = 1_024
 
-/** A call as its event shows it: long texts cut, the journal has them whole. */
-export function summariseCall(call: RequestedCall, toolbox: Toolbox): CallSummary {
-  const whole = JSON.stringify(call.arguments).length <= ARGUMENT_CHARACTERS
+/** A call as its event shows it: secrets masked and long texts cut, the journal has them whole. */
+export function summariseCall(
+  call: RequestedCall,
+  { toolbox, clean }: Pick<CallContext, 'toolbox' | 'clean'>,
+): CallSummary {
+  const shown = cleanJson(call.arguments, clean)
+  const whole = JSON.stringify(shown).length <= ARGUMENT_CHARACTERS
   return {
     id: call.id,
-    name: call.name,
-    arguments: whole ? call.arguments : cut(call.arguments),
+    name: shownName(call, clean),
+    arguments: whole ? shown : cut(shown),
     argumentsTruncated: !whole,
     effect: toolbox.get(call.name)?.definition.effect ?? null,
   }
 }
+
+/** An agent may ask for a tool by any name at all. */
+const shownName = ({ name }: RequestedCall, clean: Clean): string => clean(name).slice(0, NAME_CHARACTERS)
 
 function cut(value: JsonValue): JsonValue {
   if (typeof value === 'string') return middleOut(value, 512)
@@ -53,7 +62,7 @@ export interface CallContext {
   toolbox: Toolbox
   clock: Clock
   /** Masks secrets before anything of an outcome is stored or shown. */
-  clean: (text: string) => string
+  clean: Clean
 }
 
 /**
@@ -61,11 +70,11 @@ export interface CallContext {
  * verdict is an event; what is wrong with a call goes back to the agent as a typed error, never to the executor.
  */
 export async function runCall(context: CallContext, step: number, call: RequestedCall): Promise<ToolOutcome> {
-  const { held, clock } = context
+  const { held, clock, clean } = context
   const checked = check(context.toolbox, call)
   const startedAt = clock.monotonic()
-  if ('run' in checked) await held.send({ type: 'begin_tool', step, toolCallId: call.id, name: call.name })
-  const outcome = 'run' in checked ? cleaned(await checked.run(held.signal), context.clean) : checked.refusal
+  if ('run' in checked) await begin(context, step, call)
+  const outcome = cleaned('run' in checked ? await checked.run(held.signal) : checked.refusal, clean)
   held.signal.throwIfAborted()
   const durationMs = Math.round(clock.monotonic() - startedAt)
   const digest = sha256(
@@ -75,11 +84,16 @@ export async function runCall(context: CallContext, step: number, call: Requeste
   const result = outcome.ok
     ? { ok: true as const, preview }
     : { ok: false as const, code: outcome.code, message: preview }
-  await held.send(
-    { type: 'end_tool', step, toolCallId: call.id, name: call.name, durationMs, digest, result },
-    [{ kind: 'tool', step, callId: call.id, outcome }],
-  )
+  const ended = { step, toolCallId: call.id, name: shownName(call, clean), durationMs, digest, result }
+  held.defer({ type: 'end_tool', ...ended }, [{ kind: 'tool', step, callId: call.id, outcome }])
   return outcome
+}
+
+/** Reading needs no trace before it happens; whoever watches wants to see everything else begin. */
+async function begin({ held, toolbox }: CallContext, step: number, call: RequestedCall): Promise<void> {
+  const { id: toolCallId, name } = call
+  held.defer({ type: 'begin_tool', step, toolCallId, name })
+  if (toolbox.get(name)?.definition.effect !== 'read') await held.flush()
 }
 
 type Checked =
@@ -100,7 +114,7 @@ function check(toolbox: Toolbox, call: RequestedCall): Checked {
   return { run: (signal) => executor.execute(checked.arguments, signal) }
 }
 
-const cleaned = (outcome: ToolOutcome, clean: (text: string) => string): ToolOutcome => ({
+const cleaned = (outcome: ToolOutcome, clean: Clean): ToolOutcome => ({
   ...outcome,
   content: clean(outcome.content),
 })

@@ -11,6 +11,7 @@ import type { Database } from '../storage/database.ts'
 import type { Workspace } from '../workspaces/workspace.ts'
 import { addedLines } from './added-lines.ts'
 import { keepArtifact } from './artifacts.ts'
+import type { Clean } from './clean-json.ts'
 import { runSetup, type SetupRules } from './setup-phase.ts'
 
 export interface VerificationParts {
@@ -23,7 +24,7 @@ export interface VerificationParts {
   setup: SetupRules
   /** Folder for the trees of gates and the socket of setups; every slot's uid can enter it. */
   scratch: string
-  clean: (text: string) => string
+  clean: Clean
 }
 
 export const summarise = ({ name, level, outcome, summary, durationMs }: GateReport): GateSummary => ({
@@ -93,11 +94,25 @@ class GateTrees {
   }
 
   async #prepare(): Promise<string> {
-    const { workspace, slot, plan, setup, held, scratch } = this.#parts
+    const { db, clock, workspace, slot, plan, setup, held, scratch, clean } = this.#parts
     const tree = join(this.#folder, 'prepared')
     await workspace.checkoutTo(this.#commit, tree)
     await slot.own(tree)
-    await runSetup({ rules: setup, commands: plan.setup, slot, tree, scratch, signal: held.signal })
+    const { facts, iteration } = held.run
+    await runSetup({
+      rules: setup,
+      commands: plan.setup,
+      slot,
+      tree,
+      scratch,
+      stage: 'verification',
+      clean,
+      keepLog: async (data) => {
+        const name = `setup-${iteration.n}.log`
+        await keepArtifact({ db, clock }, facts.id, { name, data, mediaType: 'text/plain' })
+      },
+      signal: held.signal,
+    })
     return tree
   }
 }

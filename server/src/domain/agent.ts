@@ -75,6 +75,8 @@ export interface DriverRun {
  */
 export interface AgentDriver {
   readonly id: 'loop' | 'scripted'
+  /** Whether a step asks somebody who charges for it, so that its begin has to be durable first. */
+  readonly asksModel: boolean
   start(context: DriverContext): DriverRun
   resume(context: DriverContext): DriverRun
 }

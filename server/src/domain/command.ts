@@ -1,10 +1,11 @@
-import type { EventBody, FinalData, GateSummary, ResumeCause } from './event.ts'
+import type { EventBody, FinalData, GateSummary, ResumeCause, SetupSummary } from './event.ts'
+import { FAILURE_HINTS } from './failure-hints.ts'
 import type { JsonValue } from './json.ts'
 import type { Delivery, FailedReason, PublicError, Stage, StatusReason, Verification } from './lifecycle.ts'
 import { isFinal } from './lifecycle.ts'
 import type { TokenUsage } from './money.ts'
 import { creditsCharged, MICRO_PER_CREDIT, priceTokens } from './money.ts'
-import { apply, chargeAt, costSoFar, dueAt, queueDeadline, type Run } from './run.ts'
+import { apply, chargeAt, costSoFar, dueAt, queueDeadline, type Run, stageOf } from './run.ts'
 import type { ToolEffect, ToolErrorCode } from './tool-call.ts'
 
 /** Whatever happens to a run. Commands carry their time; `at` is milliseconds since the epoch. */
@@ -20,7 +21,14 @@ export type Command = { at: number } & (
 
 /** What the holder of a claim reports. */
 export type WorkCommand =
-  | { type: 'workspace_ready'; repository: string; branch: string; commit: string; jail: string }
+  | {
+      type: 'workspace_ready'
+      repository: string
+      branch: string
+      commit: string
+      jail: string
+      setup?: SetupSummary[]
+    }
   | { type: 'begin_iteration'; iteration: number }
   | { type: 'begin_step'; step: number; model: string; worstCase: TokenUsage }
   | {
@@ -123,7 +131,7 @@ function claim(run: Run, command: Extract<Command, { type: 'claim' }>): Decision
   if (run.cancelRequestedAt !== null) return { events: [canceled(run, command.at, 'fenced')] }
   if (run.strikes >= MAX_STRIKES && command.cause !== 'handed_back') {
     const message = `The run was taken up ${run.strikes} times without finishing one step; it is not tried again.`
-    return { events: [failed(run, command.at, { reason: 'agent_error', stage: 'agent', message })] }
+    return { events: [failed(run, command.at, { reason: 'agent_error', stage: stageOf(run), message })] }
   }
   const attempt = run.attempt + 1
   if (run.startedAt === null) return { events: [{ type: 'run.started', data: { attempt } }] }
@@ -149,7 +157,7 @@ function tick(run: Run, at: number): Decision {
     }
   }
   const message = `The run worked for ${run.facts.constraints.maxDurationSeconds} seconds, the most it may.`
-  return { events: [failed(run, at, { reason: 'limit_time', stage: 'agent', message })] }
+  return { events: [failed(run, at, { reason: 'limit_time', stage: stageOf(run), message })] }
 }
 
 function work(run: Run, command: WorkCommand & { at: number }): Decision {
@@ -180,7 +188,10 @@ type PlainCommand = Exclude<
 function report(command: PlainCommand): EventBody {
   switch (command.type) {
     case 'workspace_ready':
-      return { type: 'workspace.ready', data: pick(command, ['repository', 'branch', 'commit', 'jail']) }
+      return {
+        type: 'workspace.ready',
+        data: pick(command, ['repository', 'branch', 'commit', 'jail', 'setup']),
+      }
     case 'begin_iteration':
       return { type: 'iteration.started', data: pick(command, ['iteration']) }
     case 'end_iteration':
@@ -204,7 +215,9 @@ function report(command: PlainCommand): EventBody {
 }
 
 function pick<T, K extends keyof T>(from: T, keys: readonly K[]): Pick<T, K> {
-  return Object.fromEntries(keys.map((key) => [key, from[key]])) as Pick<T, K>
+  return Object.fromEntries(
+    keys.flatMap((key) => (from[key] === undefined ? [] : [[key, from[key]]])),
+  ) as Pick<T, K>
 }
 
 function beginStep(run: Run, command: Extract<Command, { type: 'begin_step' }>): Decision {
@@ -334,7 +347,7 @@ function failed(run: Run, at: number, failure: Failure): EventBody {
     code: failure.reason.toUpperCase(),
     message: failure.message,
     retryable: failure.retryable ?? RETRYABLE.has(failure.reason),
-    ...(failure.hint === undefined ? {} : { hint: failure.hint }),
+    hint: failure.hint ?? FAILURE_HINTS[failure.reason],
     details: { stage: failure.stage, ...failure.details },
   }
   const data = final(run, at, { state: 'failed', statusReason: failure.reason, error })

@@ -22,6 +22,12 @@ export interface GateSummary {
   durationMs: number
 }
 
+/** A command of the setup phase that went well. */
+export interface SetupSummary {
+  command: string
+  durationMs: number
+}
+
 /** What every `run.*` event says about the run as it was when the event happened. */
 export interface RunSummary {
   workOrderId: string | null
@@ -92,7 +98,14 @@ export interface EventData {
     message: string
     digest: string
   }
-  'workspace.ready': { repository: string; branch: string; commit: string; jail: string }
+  'workspace.ready': {
+    repository: string
+    branch: string
+    commit: string
+    jail: string
+    /** What was installed before; absent when there was nothing to. */
+    setup?: SetupSummary[]
+  }
   'iteration.started': { iteration: number }
   'iteration.completed': {
     iteration: number

@@ -1,3 +1,4 @@
+import { storableJson } from '../lib/text.ts'
 import type { RunFacts } from './facts.ts'
 import type { Outcome, Run, RunFold } from './run.ts'
 import { unborn } from './run.ts'
@@ -7,13 +8,16 @@ export type PackedFold = Partial<Omit<RunFold, 'state' | 'statusReason' | 'lastS
 
 const OWN_COLUMNS: ReadonlySet<string> = new Set(['facts', 'state', 'statusReason', 'lastSeq', 'outcome'])
 
-/** Only what differs from a run that has just been created, so that the hot row stays narrow. */
+/**
+ * Only what differs from a run that has just been created, so that the hot row stays narrow. Texts are made storable
+ * as in the events, so that the stored events make the stored fold.
+ */
 export function packFold(run: Run): string {
   const blank: Record<string, unknown> = { ...unborn(run.facts) }
   const changed = Object.entries(run).filter(
     ([key, value]) => !OWN_COLUMNS.has(key) && JSON.stringify(value) !== JSON.stringify(blank[key]),
   )
-  return JSON.stringify(Object.fromEntries(changed))
+  return storableJson(Object.fromEntries(changed))
 }
 
 export interface StoredRun {

@@ -29,6 +29,13 @@ export interface HeldRun {
    * wish to cancel stands against it.
    */
   send(command: WorkCommand, journal?: readonly JournalEntry[]): Promise<Run>
+  /**
+   * Keeps the command for the next `send`, which makes all of them durable together or stops at the first that is
+   * refused. For what nothing follows from yet: no effect may come between.
+   */
+  defer(command: WorkCommand, journal?: readonly JournalEntry[]): void
+  /** Makes durable what was deferred; fails as `send` does. */
+  flush(): Promise<Run>
   /** The journal that still counts, oldest first: steps that were not forgotten, with their outcomes. */
   journal(): Promise<JournalEntry[]>
   /** Draft text: shown to whoever watches, never stored. */

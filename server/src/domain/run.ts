@@ -1,7 +1,7 @@
 import type { EventBody, FinalData, GateSummary, RunEvent, RunSummary, Usage } from './event.ts'
 import type { RunFacts } from './facts.ts'
 import type { JsonValue } from './json.ts'
-import type { Delivery, PublicError, RunState, StatusReason, Verification } from './lifecycle.ts'
+import type { Delivery, PublicError, RunState, Stage, StatusReason, Verification } from './lifecycle.ts'
 import { isFinal, STATUS_OF } from './lifecycle.ts'
 import { addTokens, creditsCharged, MICRO_PER_CREDIT, priceSeconds } from './money.ts'
 
@@ -189,7 +189,9 @@ function countFailures(
   gates: readonly GateSummary[],
 ): RunFold['gateFailures'] {
   const failing = gates.filter(({ outcome }) => outcome !== 'passed' && outcome !== 'skipped')
-  return { ...before, ...Object.fromEntries(failing.map(({ name }) => [name, (before[name] ?? 0) + 1])) }
+  // A gate may be called `__proto__`.
+  const countOf = (name: string): number => (Object.hasOwn(before, name) ? (before[name] ?? 0) : 0)
+  return { ...before, ...Object.fromEntries(failing.map(({ name }) => [name, countOf(name) + 1])) }
 }
 
 function claimed(run: Run, attempt: number, at: number, strike: number): Partial<RunFold> {
@@ -256,6 +258,14 @@ export const queueDeadline = ({ facts }: Run): number | null =>
 
 const timeDeadline = (run: Run, since: number): number =>
   since + run.facts.constraints.maxDurationSeconds * 1000 - run.runningMs
+
+/** The part of the work that is under way, or comes next. */
+export function stageOf({ facts, base, iteration }: Run): Stage {
+  if (facts.order === null) return 'agent'
+  if (base === null) return 'workspace'
+  if (iteration.commit === null || iteration.verdict === 'failed') return 'agent'
+  return iteration.verdict === 'open' ? 'verification' : 'delivery'
+}
 
 /** The part of a `run.*` event that says how the run stands. */
 export function summarise(run: Run): RunSummary {

@@ -32,7 +32,7 @@ export function claiming(
   return {
     token,
     sending: {
-      command: { type: 'claim', cause: null },
+      orders: [{ command: { type: 'claim', cause: null } }],
       holder: { claim: token, workerId, handedBack: false },
       ...options,
     },
@@ -75,7 +75,7 @@ export class Claims {
       const resumePoint = await performer.resumePoint(found.run)
       const cause = handedBack ? 'handed_back' : 'worker_lost'
       const { token, sending } = claiming(workerId, clock.now(), {
-        command: { type: 'claim', cause, fromStep: keptSteps(found.run, resumePoint) },
+        orders: [{ command: { type: 'claim', cause, fromStep: keptSteps(found.run, resumePoint) } }],
         expectedHolder: { claim },
       })
       return this.#take(id, { token, sending, resumePoint })

@@ -25,7 +25,7 @@ import { Claims, claiming } from './claims.ts'
 import { step } from './decisions.ts'
 import { Flusher } from './flusher.ts'
 import { Lease } from './leases.ts'
-import { type Committed, KeyTaken, Mailboxes, type Reply } from './mailbox.ts'
+import { type Committed, KeyTaken, Mailboxes, type Reply, type Sending } from './mailbox.ts'
 import { type Log, Workbench } from './workbench.ts'
 
 export interface EngineOptions {
@@ -59,7 +59,8 @@ export interface Created {
 }
 
 export interface CreateRequest {
-  idempotency: { route: string; key: string; bodyHash: string } | null
+  /** `tenantId` is that of the caller's key; empty for a key of the organisation. */
+  idempotency: { route: string; key: string; bodyHash: string; tenantId: string } | null
 }
 
 const POLL_MS = 1_000
@@ -158,6 +159,11 @@ export class Engine implements AsyncDisposable {
     return this.#workbench.isIdle
   }
 
+  /** A run at work here as of its last commit; `null` for any other. */
+  peek(id: RunId): Run | null {
+    return this.#workbench.has(id) ? this.#mailboxes.peek(id) : null
+  }
+
   start(): void {
     const { clock, log, renewMs, slots } = this.#options
     const loop = (name: string, round: Ticking, everyMs: number): Loop => {
@@ -248,7 +254,7 @@ export class Engine implements AsyncDisposable {
 
   /** Throws RUN_FINISHED for a run that completed or failed; a canceled run is answered as it is. */
   async cancelRun(id: RunId, by: string): Promise<Run> {
-    const { run, refusal } = await this.#mailboxes.send(id, { command: { type: 'cancel', by } })
+    const { run, refusal } = await this.#mailboxes.send(id, { orders: [{ command: { type: 'cancel', by } }] })
     if (refusal !== null && run.state !== 'canceled') {
       throw new GateError('RUN_FINISHED', `Run ${id} has ${run.state} already.`, {
         details: { state: run.state },
@@ -271,7 +277,7 @@ export class Engine implements AsyncDisposable {
     const { database, clock } = this.#options
     const due = await listDue(database, new Date(clock.now()), SWEEP_LIMIT)
     const replies = await Promise.allSettled(
-      due.map((id) => this.#mailboxes.send(id, { command: { type: 'tick' } })),
+      due.map((id) => this.#mailboxes.send(id, { orders: [{ command: { type: 'tick' } }] })),
     )
     return replies.length === SWEEP_LIMIT
   }
@@ -313,7 +319,7 @@ export class Engine implements AsyncDisposable {
   }
 }
 
-const CREATE = { command: { type: 'create' } } as const
+const CREATE: Sending = { orders: [{ command: { type: 'create' } }] }
 
 const asCreated = (facts: RunFacts): Run => step(unborn(facts), { type: 'create', at: facts.createdAt }).run
 

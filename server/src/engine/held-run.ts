@@ -1,9 +1,9 @@
 import type { JournalEntry } from '../domain/agent.ts'
-import type { WorkCommand } from '../domain/command.ts'
+import type { Refusal, WorkCommand } from '../domain/command.ts'
 import type { RunId } from '../domain/facts.ts'
 import { ClaimLost, type HeldRun, LimitReached } from '../domain/performer.ts'
 import { isForgotten, type Run } from '../domain/run.ts'
-import type { Mailboxes } from './mailbox.ts'
+import type { Mailboxes, Order } from './mailbox.ts'
 
 /** Why work is told to stop. */
 export type StopReason = 'canceled' | 'finished' | 'lost' | 'draining' | 'fenced'
@@ -22,6 +22,7 @@ export interface ClaimOptions {
 export class Claim implements HeldRun {
   readonly #options: ClaimOptions
   readonly #stop = new AbortController()
+  readonly #deferred: Order[] = []
   #run: Run
 
   constructor(options: ClaimOptions) {
@@ -49,12 +50,49 @@ export class Claim implements HeldRun {
     if (!this.signal.aborted) this.#stop.abort(reason)
   }
 
-  async send(command: WorkCommand, journal: readonly JournalEntry[] = []): Promise<Run> {
+  defer(command: WorkCommand, journal: readonly JournalEntry[] = []): void {
+    this.#deferred.push({ command, journal })
+  }
+
+  send(command: WorkCommand, journal: readonly JournalEntry[] = []): Promise<Run> {
+    this.defer(command, journal)
+    return this.flush()
+  }
+
+  async flush(): Promise<Run> {
     const { mailboxes, claim } = this.#options
-    const reply = await mailboxes.send(this.#run.facts.id, { command, claim, journal })
-    this.#run = reply.run
-    const { refusal } = reply
-    if (refusal === null) return reply.run
+    const orders = this.#deferred.splice(0)
+    if (orders.length === 0) return this.#run
+    const { run, refusal } = await mailboxes.send(this.#run.facts.id, { orders, claim })
+    this.#run = run
+    if (refusal !== null) this.#stand(refusal)
+    return run
+  }
+
+  /** The last word about work that has stopped; a step that was only about to begin is not begun. */
+  conclude(command: WorkCommand): Promise<Run> {
+    this.#forgetBegun()
+    return this.send(command)
+  }
+
+  /** Gives the run back for another worker to go on with. */
+  async handBack(): Promise<void> {
+    this.#forgetBegun()
+    await this.flush()
+    await this.#options.mailboxes.send(this.#run.facts.id, {
+      orders: [{ command: { type: 'hand_back' } }],
+      claim: this.#options.claim,
+      holder: { claim: null, workerId: null, handedBack: true },
+    })
+  }
+
+  #forgetBegun(): void {
+    const begun = this.#deferred.findIndex(({ command }) => command.type === 'begin_step')
+    if (begun >= 0) this.#deferred.splice(begun)
+  }
+
+  /** A refusal is an end, of the work or of the run. */
+  #stand(refusal: Refusal): never {
     switch (refusal.refused) {
       case 'limit':
         throw new LimitReached(refusal.reason, refusal.message)

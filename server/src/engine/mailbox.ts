@@ -23,15 +23,20 @@ import type { Answer } from './flusher.ts'
 type Timeless<C> = C extends unknown ? Omit<C, 'at'> : never
 export type Intent = Timeless<Command>
 
-/** What a command asks for besides its events. */
-export interface Sending {
+/** A command with the private records that belong to it. */
+export interface Order {
   command: Intent
+  journal?: readonly JournalEntry[]
+}
+
+/** What is decided together: each command on what the one before made of the run, up to the first refusal. */
+export interface Sending {
+  orders: readonly Order[]
   /** The claim a worker's command depends on. */
   claim?: string
   /** The holder that a claim must still find, or a hand-back leaves behind. */
   expectedHolder?: { claim: string | null }
   holder?: Holding
-  journal?: readonly JournalEntry[]
   virtualTime?: number
 }
 
@@ -242,54 +247,68 @@ interface Round {
 
 function decideRound(box: Box, entries: readonly Entry[], at: number): Round {
   invariant(box.run !== null, 'a round decides on a loaded run')
-  const before = box.run
-  let run = before
-  let holder = box.holding
-  const round = {
-    lines: [] as Line[],
-    journal: [] as JournalEntry[],
-    settles: [] as (() => void)[],
-    later: [] as Entry[],
+  const round: Round = {
+    before: box.run,
+    after: box.run,
+    lines: [],
+    at,
+    claim: null,
+    holder: box.holding,
+    journal: [],
+    virtualTime: 0,
+    entries,
+    later: [],
+    settles: [],
+    changed: false,
   }
-  const taken: Entry[] = []
-  let claim: string | null = null
-  let virtualTime = 0
-  let changed = false
   for (const [i, entry] of entries.entries()) {
-    const { sending, resolve, reject } = entry
-    taken.push(entry)
-    if (isStale(sending, holder)) {
-      round.settles.push(() => reject(new ClaimLost(`Run ${box.id} is held by another claim.`)))
-      continue
-    }
-    const result = step(run, { ...sending.command, at })
-    const reply = { run: result.run, refusal: result.refusal }
-    round.settles.push(() => resolve(reply))
-    if (result.refusal !== null) continue
-    round.lines.push(...linesOf(run, result.events))
-    round.journal.push(...(sending.journal ?? []))
-    claim ??= sending.claim ?? null
-    virtualTime = Math.max(virtualTime, sending.virtualTime ?? 0)
-    changed ||= result.events.length > 0 || sending.holder !== undefined || (sending.journal?.length ?? 0) > 0
-    holder = sending.holder ?? holder
-    const raisedHold = result.run.heldMicro > run.heldMicro && sending.command.type === 'begin_step'
-    run = result.run
-    if (raisedHold) {
-      round.later.push(...entries.slice(i + 1))
-      break
-    }
+    const heldBefore = round.after.heldMicro
+    decideEntry(box, round, entry)
+    // A larger hold is paid for before anything is decided on top of it.
+    const raisedHold = round.after.heldMicro > heldBefore && box.birth === null
+    if (!raisedHold) continue
+    round.later = entries.slice(i + 1)
+    round.entries = entries.slice(0, i + 1)
+    break
   }
-  return { ...round, before, after: run, at, claim, holder, virtualTime, entries: taken, changed }
+  return round
+}
+
+function decideEntry(box: Box, round: Round, { sending, resolve, reject }: Entry): void {
+  if (isStale(sending, round.holder)) {
+    round.settles.push(() => reject(new ClaimLost(`Run ${box.id} is held by another claim.`)))
+    return
+  }
+  let refusal: Refusal | null = null
+  for (const { command, journal = [] } of sending.orders) {
+    const result = step(round.after, { ...command, at: round.at })
+    refusal = result.refusal
+    if (refusal !== null) break
+    round.lines.push(...linesOf(round.after, result.events))
+    round.journal.push(...journal)
+    round.changed ||= result.events.length > 0 || journal.length > 0
+    round.after = result.run
+  }
+  const reply = { run: round.after, refusal }
+  round.settles.push(() => resolve(reply))
+  if (sending.holder !== undefined && refusal === null) {
+    round.holder = sending.holder
+    round.changed = true
+  }
+  round.claim ??= sending.claim ?? null
+  round.virtualTime = Math.max(round.virtualTime, sending.virtualTime ?? 0)
 }
 
 const isStale = ({ claim, expectedHolder }: Sending, holder: Holding): boolean =>
   (claim !== undefined && claim !== holder.claim) ||
   (expectedHolder !== undefined && expectedHolder.claim !== holder.claim)
 
-const asksForCredit = ({ sending }: Entry): boolean =>
-  sending.command.type === 'create' || sending.command.type === 'begin_step'
+const asks = ({ sending }: Entry, ...types: readonly Intent['type'][]): boolean =>
+  sending.orders.some(({ command }) => types.includes(command.type))
 
-const asksForCapacity = ({ sending }: Entry): boolean => sending.command.type === 'claim'
+const asksForCredit = (entry: Entry): boolean => asks(entry, 'create', 'begin_step')
+
+const asksForCapacity = (entry: Entry): boolean => asks(entry, 'claim')
 
 function split<T>(all: readonly T[], isFirst: (one: T) => boolean): [T[], T[]] {
   return [all.filter(isFirst), all.filter((one) => !isFirst(one))]
@@ -300,7 +319,7 @@ function refuse(entry: Entry, answer: 'no_credit' | 'no_capacity', round: Round)
     entry.reject(new ClaimLost('No capacity was left for the claim.'))
     return
   }
-  if (entry.sending.command.type === 'begin_step') {
+  if (!asks(entry, 'create')) {
     const message = 'The credit of the organisation does not cover the next step.'
     entry.resolve({
       run: round.before,

@@ -108,7 +108,7 @@ export class Workbench {
     if (limit === null) log.error({ runId, err: error }, 'Work on a run ended in an error of ours.')
     const message = limit?.message ?? 'The gateway met an error of its own while it worked on the run.'
     try {
-      await claim.send({ type: 'fail', reason: limit?.reason ?? 'system_error', stage: 'agent', message })
+      await claim.conclude({ type: 'fail', reason: limit?.reason ?? 'system_error', stage: 'agent', message })
     } catch (failure) {
       if (!(failure instanceof ClaimLost))
         log.error({ runId, err: failure }, 'The end of a run could not be written.')
@@ -120,10 +120,10 @@ export class Workbench {
     if (isFinal(claim.run.state)) return
     switch (claim.stopReason) {
       case 'canceled':
-        await claim.send({ type: 'stopped' })
+        await claim.conclude({ type: 'stopped' })
         return
       case 'draining':
-        await this.#handBack(claim)
+        await claim.handBack()
         return
       case 'finished':
       case 'lost':
@@ -132,14 +132,6 @@ export class Workbench {
       case null:
         await this.#fail(claim, new Error('The performer left a run that is not final.'))
     }
-  }
-
-  async #handBack(claim: Claim): Promise<void> {
-    await this.#options.mailboxes.send(claim.run.facts.id, {
-      command: { type: 'hand_back' },
-      claim: claim.token,
-      holder: { claim: null, workerId: null, handedBack: true },
-    })
   }
 
   stop(id: RunId, reason: StopReason): void {

@@ -1,21 +1,6 @@
 import { GATE_DEFAULTS, type Gate, type GatePlan } from '../domain/gate-plan.ts'
+import { SECRET_FORMS } from '../lib/redact.ts'
 import { compileGlob } from './pattern.ts'
-
-/** Forms of credentials that carry their kind in their spelling. */
-const SECRETS = [
-  '\\b(AKIA|ASIA)[0-9A-Z]{16}\\b',
-  '\\bgh[pousr]_[A-Za-z0-9]{36}',
-  '\\bgithub_pat_[A-Za-z0-9_]{22}',
-  '\\bglpat-[A-Za-z0-9_-]{20}',
-  '\\bnpm_[A-Za-z0-9]{36}\\b',
-  '\\bsk-[A-Za-z0-9_-]{32}',
-  '\\b(sk|rk)_live_[A-Za-z0-9]{16}',
-  '\\bxox[abeprs]-[A-Za-z0-9-]{10}',
-  '\\bAIza[0-9A-Za-z_-]{35}',
-  '\\b(org|ten)_(live|test)_[A-Za-z0-9]{16}',
-  '\\bwhsec_[A-Za-z0-9+/]{32}',
-  '-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY( BLOCK)?-----',
-]
 
 /** Without `=======`, which underlines headings. */
 const CONFLICT_MARKERS = ['^(<<<<<<<|>>>>>>>|\\|\\|\\|\\|\\|\\|\\|) \\S']
@@ -33,7 +18,7 @@ export const isTestFile = (path: string): boolean => /test|spec/.test(path) && t
 export const SECRETS_GATE: Gate = {
   name: 'secrets',
   level: 'L0',
-  check: { type: 'forbid', patterns: SECRETS },
+  check: { type: 'forbid', patterns: [...SECRET_FORMS] },
   ...GATE_DEFAULTS,
 }
 

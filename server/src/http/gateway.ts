@@ -13,6 +13,8 @@ export interface IdempotencyMark {
   route: string
   key: string
   bodyHash: string
+  /** Of the caller's key; empty for a key of the organisation. */
+  tenantId: string
 }
 
 export interface Engine {
@@ -26,8 +28,8 @@ export interface Engine {
   ): Promise<{ run: Run; replayed: boolean }>
   /** The run after the command. Throws `GateError` RUN_FINISHED. */
   cancelRun(id: RunId, by: string): Promise<Run>
-  /** Resolves at the next final or action-needed state, when the time is over, or when `signal` aborts. */
-  waitForRun(id: RunId, options: { timeoutMs: number; signal: AbortSignal }): Promise<void>
+  /** The run at its next final or action-needed state; undefined when the time is over or `signal` aborts first. */
+  waitForRun(id: RunId, options: { timeoutMs: number; signal: AbortSignal }): Promise<Run | undefined>
 }
 
 /** An agent that runs can be created for. */

@@ -42,18 +42,50 @@ export function once(db: Database, call: MarkedCall, effect: (tx: Tx) => Promise
     }
     const given = await findAnswer(tx, place)
     if (given !== undefined) return replayOf(given, mark)
-    const { answer, subjectId, replay = answer.body } = await effect(tx)
-    const { status } = answer
-    const noted = { bodyHash: mark.bodyHash, subjectId, status, answer: storableJson(replay ?? null) }
-    await insertAnswer(tx, place, { ...noted, at: new Date(at) })
-    return answer
+    const done = await effect(tx)
+    await insertAnswer(tx, place, noteOf(done, mark, at))
+    return done.answer
   })
 }
 
-const placeOf = ({ organizationId, mode, tenantId }: Caller, { route, key }: IdempotencyMark): KeyPlace => ({
+/**
+ * The same for an effect that commits by itself and does no harm when it happens again: the first answer that is noted
+ * is the one that is given from then on. No connection is held while the effect goes on.
+ */
+export async function onceNoted(
+  db: Database,
+  call: MarkedCall,
+  effect: () => Promise<Effect>,
+): Promise<Answer> {
+  const { caller, mark, at } = call
+  if (mark === null) return (await effect()).answer
+  const place = placeOf(caller, mark)
+  const given = await findAnswer(db, place)
+  if (given !== undefined) return replayOf(given, mark)
+  const done = await effect()
+  if (await insertAnswer(db, place, noteOf(done, mark, at))) return done.answer
+  const first = await findAnswer(db, place)
+  return first === undefined ? done.answer : replayOf(first, mark)
+}
+
+function noteOf(
+  { answer, subjectId, replay = answer.body }: Effect,
+  { bodyHash }: IdempotencyMark,
+  at: number,
+) {
+  return {
+    bodyHash,
+    subjectId,
+    status: answer.status,
+    answer: storableJson(replay ?? null),
+    at: new Date(at),
+  }
+}
+
+const placeOf = ({ organizationId, mode }: Caller, { route, key, tenantId }: IdempotencyMark): KeyPlace => ({
   organizationId,
   mode,
-  tenantId: tenantId ?? '',
+  tenantId,
   route,
   key,
 })

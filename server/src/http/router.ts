@@ -111,12 +111,13 @@ function markOf(request: FastifyRequest, body: unknown): IdempotencyMark | null 
   const key = idempotencyKeyOf(headerText(request.headers['idempotency-key']))
   if (key === null) return null
   const [path] = request.url.split('?')
-  return { route: `${request.method} ${path}`, key, bodyHash: sha256(canonicalJson(body)) }
+  const tenantId = request.visit.caller?.tenantId ?? ''
+  return { route: `${request.method} ${path}`, key, bodyHash: sha256(canonicalJson(body)), tenantId }
 }
 
 function goneSignal(reply: FastifyReply, draining: AbortSignal): AbortSignal {
   const gone = new AbortController()
-  const leave = (): void => gone.abort()
+  const leave = (): void => gone.abort('the caller has gone')
   if (draining.aborted || reply.raw.destroyed) leave()
   draining.addEventListener('abort', leave)
   reply.raw.once('close', () => {
@@ -135,9 +136,10 @@ function send(
   const isOwn = 'content-type' in headers
   const payload = isOwn ? body : JSON.stringify(body)
   if (!isOwn) reply.type('application/json; charset=utf-8')
-  if (request.visit.caller !== null) reply.header('cache-control', 'private, no-cache')
+  const isRead = request.method === 'GET' || request.method === 'HEAD'
+  if (request.visit.caller !== null) reply.header('cache-control', isRead ? 'private, no-cache' : 'no-store')
   reply.headers(headers)
-  if (status !== 200 || (request.method !== 'GET' && request.method !== 'HEAD')) return reply.send(payload)
+  if (status !== 200 || !isRead) return reply.send(payload)
   const etag =
     headers['etag'] ?? (typeof payload === 'string' ? `"${sha256(payload).slice(0, 32)}"` : undefined)
   if (etag === undefined) return reply.send(payload)

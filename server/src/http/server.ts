@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import type { AddressInfo, Socket } from 'node:net'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { GateError, notFound } from '../domain/error.ts'
@@ -34,6 +35,8 @@ const LATENCY_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 
 export function createHttpServer(gateway: Gateway): HttpServer {
   const draining = new AbortController()
+  // Every request that waits listens to it.
+  setMaxListeners(0, draining.signal)
   let isReady = false
   const phase = (): Phase => (draining.signal.aborted ? 'draining' : isReady ? 'ready' : 'starting')
   const keyRing = new KeyRing(gateway)
@@ -152,11 +155,11 @@ function watch(app: FastifyInstance, { log, metrics, clock }: Gateway): void {
     const route = request.routeOptions.url ?? 'none'
     const { method } = request
     const status = reply.statusCode
-    const ms = Math.round(clock.monotonic() - arrivedAt)
+    const ms = clock.monotonic() - arrivedAt
     requests.add({ method, route, status: String(status) })
     seconds.observe(ms / 1000, { method, route })
     const who = caller && { organizationId: caller.organizationId, keyId: caller.keyId }
-    log.info({ requestId, method, route, status, ms, ...who }, 'A request was answered.')
+    log.info({ requestId, method, route, status, ms: Math.round(ms), ...who }, 'A request was answered.')
   })
 }
 

@@ -40,8 +40,15 @@ export function queryCheck(schema: TSchema): Check {
   }
 }
 
-const problemsOf = ({ errors }: ValidateFunction): Problem[] =>
-  (errors ?? []).map((error) => problemOf(error, error.instancePath))
+/** One mistake for each field: a value of the wrong type fits no limit either. */
+function problemsOf({ errors }: ValidateFunction): Problem[] {
+  const byField = new Map<string, Problem>()
+  for (const error of errors ?? []) {
+    const problem = problemOf(error, error.instancePath)
+    if (!byField.has(problem.field)) byField.set(problem.field, problem)
+  }
+  return [...byField.values()]
+}
 
 function problemOf(error: ErrorObject, at: string): Problem {
   const { keyword, params } = error

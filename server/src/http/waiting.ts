@@ -18,8 +18,8 @@ export async function awaitRun({ engine, db }: Gateway, call: WaitingCall, run: 
   const { caller, waitSeconds } = call
   if (waitSeconds === null || isSettled(run)) return run
   const { id } = run.facts
-  await engine.waitForRun(id, { timeoutMs: waitSeconds * 1000, signal: call.gone() })
-  return (await findRun(db, { ...caller, id })) ?? run
+  const settled = await engine.waitForRun(id, { timeoutMs: waitSeconds * 1000, signal: call.gone() })
+  return settled ?? (await findRun(db, { ...caller, id })) ?? run
 }
 
 /** Says that the preference was honoured. */

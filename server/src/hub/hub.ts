@@ -10,79 +10,101 @@ import type { Clock } from '../lib/clock.ts'
 
 export interface HubOptions {
   clock: Clock
-  /** How the run stands in the database; undefined when there is none. */
+  /** How the run stands; undefined when there is none. */
   readRun: (id: RunId) => Promise<Run | undefined>
 }
 
 /** How often a waiter looks for what another process did. */
 const POLL_MS = 1_000
+/** Runs that need attention are remembered for whoever asks a moment too late. */
+const REMEMBERED = 1_000
 
 /** Whether a caller who waits has something to do: the run is final, or asks for tool results or a decision. */
 export const needsAttention = ({ state }: Run): boolean =>
   isFinal(state) || state === 'tool_required' || state === 'waiting_approval'
 
+interface Waiter {
+  look: (run: Run | undefined) => void
+}
+
 export class Hub {
   readonly #options: HubOptions
-  readonly #waiters = new Map<RunId, Set<() => void>>()
+  readonly #waiters = new Map<RunId, Set<Waiter>>()
+  readonly #settled = new Map<RunId, Run>()
 
   constructor(options: HubOptions) {
     this.#options = options
   }
 
-  /** Called after each commit with the run as it became. */
-  announce(run: Run): void {
-    if (!needsAttention(run)) return
-    for (const wake of this.#waiters.get(run.facts.id) ?? []) wake()
+  /** Callers that wait right now. */
+  get waiting(): number {
+    return this.#waiters.size
   }
 
-  /** Resolves when the run needs attention, when the time is over, or when the signal is aborted. */
+  /** Called after each commit with the run as it became. */
+  announce(run: Run): void {
+    const { id } = run.facts
+    this.#settled.delete(id)
+    if (!needsAttention(run)) return
+    this.#settled.set(id, run)
+    for (const oldest of this.#settled.keys()) {
+      if (this.#settled.size <= REMEMBERED) break
+      this.#settled.delete(oldest)
+    }
+    for (const { look } of this.#waiters.get(id) ?? []) look(run)
+  }
+
+  /** Lets the waiters of these runs look at the database: another process moved them. */
+  hint(ids: Iterable<RunId>): void {
+    for (const id of ids) for (const { look } of this.#waiters.get(id) ?? []) look(undefined)
+  }
+
+  /** The run when it needs attention; undefined when the time is over or the signal is aborted before. */
   async waitForRun(
     id: RunId,
     { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal },
-  ): Promise<void> {
-    const { clock, readRun } = this.#options
-    const until = clock.monotonic() + timeoutMs
+  ): Promise<Run | undefined> {
+    const until = this.#options.clock.monotonic() + timeoutMs
     while (!signal.aborted) {
-      const news = this.#next(id)
-      const left = until - clock.monotonic()
-      const run = await readRun(id)
-      if (run === undefined || needsAttention(run) || left <= 0) {
+      const news = this.#nextNews(id, Math.min(until - this.#options.clock.monotonic(), POLL_MS), signal)
+      const run = this.#settled.get(id) ?? (await this.#options.readRun(id))
+      if (run === undefined || needsAttention(run)) {
         news.forget()
-        return
+        return run
       }
-      await this.#firstOf(news, Math.min(left, POLL_MS), signal)
+      const settled = await news.came
+      if (settled !== undefined) return settled
+      if (this.#options.clock.monotonic() >= until) return undefined
     }
+    return undefined
   }
 
-  #next(id: RunId): { came: Promise<void>; forget: () => void } {
-    const waiters = this.#waiters.get(id) ?? new Set()
-    this.#waiters.set(id, waiters)
-    let wake = (): void => undefined
-    const came = new Promise<void>((resolve) => {
-      wake = resolve
-    })
-    waiters.add(wake)
-    const forget = (): void => {
-      waiters.delete(wake)
-      if (waiters.size === 0) this.#waiters.delete(id)
-    }
-    return { came, forget }
-  }
-
-  async #firstOf(
-    news: { came: Promise<void>; forget: () => void },
+  /** Resolves with a run that was announced, or undefined after `ms`, a hint or an abort. */
+  #nextNews(
+    id: RunId,
     ms: number,
     signal: AbortSignal,
-  ): Promise<void> {
-    let end = (): void => undefined
-    const timeIsUp = new Promise<void>((resolve) => {
-      end = resolve
+  ): { came: Promise<Run | undefined>; forget: () => void } {
+    const waiters = this.#waiters.get(id) ?? new Set()
+    this.#waiters.set(id, waiters)
+    let forget = (): void => undefined
+    const came = new Promise<Run | undefined>((resolve) => {
+      const look = (run: Run | undefined): void => {
+        forget()
+        resolve(run)
+      }
+      const giveUp = (): void => look(undefined)
+      const waiter = { look }
+      const forgetTimer = this.#options.clock.after(Math.max(0, ms), giveUp)
+      signal.addEventListener('abort', giveUp, { once: true })
+      waiters.add(waiter)
+      forget = () => {
+        waiters.delete(waiter)
+        if (waiters.size === 0 && this.#waiters.get(id) === waiters) this.#waiters.delete(id)
+        forgetTimer()
+        signal.removeEventListener('abort', giveUp)
+      }
     })
-    const forgetTimer = this.#options.clock.after(ms, end)
-    signal.addEventListener('abort', end, { once: true })
-    await Promise.race([news.came, timeIsUp])
-    forgetTimer()
-    signal.removeEventListener('abort', end)
-    news.forget()
+    return { came, forget }
   }
 }

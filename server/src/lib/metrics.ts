@@ -62,8 +62,8 @@ export class Metrics {
 
   render(): string {
     const lines: string[] = []
-    for (const [name, { type, text, lines: series }] of this.#families) {
-      lines.push(`# HELP ${name} ${text}`, `# TYPE ${name} ${type}`, ...series())
+    for (const [name, family] of this.#families) {
+      lines.push(`# HELP ${name} ${family.text}`, `# TYPE ${name} ${family.type}`, ...family.lines())
     }
     return `${lines.join('\n')}\n`
   }

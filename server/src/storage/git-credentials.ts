@@ -57,6 +57,17 @@ export function listGitCredentials(
   return readPage(db, { select: COLUMNS, from: 'git_credential', where, at: 'created_at', id: 'id' }, ask)
 }
 
+/** All that is sealed for an owner's git hosts: what must never be shown. */
+export const listSealedGitCredentials = (
+  db: Db,
+  { organizationId, mode }: Owner,
+): Promise<Pick<GitCredentialRow, 'id' | 'organizationId' | 'sealed'>[]> =>
+  db.query(
+    `select id, organization_id as "organizationId", sealed from git_credential
+      where organization_id = $1 and mode = $2`,
+    [organizationId, mode],
+  )
+
 export async function insertGitCredential(db: Db, row: GitCredentialRow): Promise<void> {
   await db.query(
     `insert into git_credential

@@ -1,5 +1,5 @@
 import type { Mode } from '../domain/facts.ts'
-import type { Tx } from './database.ts'
+import type { Db, Tx } from './database.ts'
 
 /** What a key is unique within. */
 export interface KeyPlace {
@@ -38,8 +38,8 @@ export async function tryLockKey(tx: Tx, place: KeyPlace): Promise<boolean> {
   return row?.locked ?? false
 }
 
-export async function findAnswer(tx: Tx, place: KeyPlace): Promise<GivenAnswer | undefined> {
-  const [row] = await tx.query<GivenAnswer>(
+export async function findAnswer(db: Db, place: KeyPlace): Promise<GivenAnswer | undefined> {
+  const [row] = await db.query<GivenAnswer>(
     `select body_hash as "bodyHash", subject_id as "subjectId", status, coalesce(answer, 'null') as answer
       from idempotency_key
       where organization_id = $1 and mode = $2 and tenant_id = $3 and route = $4 and key = $5`,
@@ -48,15 +48,17 @@ export async function findAnswer(tx: Tx, place: KeyPlace): Promise<GivenAnswer |
   return row
 }
 
+/** False when the key has an answer already, which stays. */
 export async function insertAnswer(
-  tx: Tx,
+  db: Db,
   place: KeyPlace,
   given: GivenAnswer & { at: Date },
-): Promise<void> {
-  await tx.query(
+): Promise<boolean> {
+  const rows = await db.query(
     `insert into idempotency_key
       (organization_id, mode, tenant_id, route, key, body_hash, subject_id, status, answer, created_at)
-      values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+      values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict do nothing returning key`,
     [...valuesOf(place), given.bodyHash, given.subjectId, given.status, given.answer, given.at],
   )
+  return rows.length > 0
 }

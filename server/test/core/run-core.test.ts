@@ -151,7 +151,7 @@ test('a run is born, takes its steps and is charged once', async () => {
 test('the same idempotency key makes one run', async () => {
   const { engine } = await openEngine()
   await using _ = engine
-  const idempotency = { route: 'POST /v1/runs', key: 'k1', bodyHash: 'a' }
+  const idempotency = { route: 'POST /v1/runs', key: 'k1', bodyHash: 'a', tenantId: '' }
   const [first, second] = await Promise.all([
     engine.createRun(factsOf(), { idempotency }),
     engine.createRun(factsOf(), { idempotency }),

@@ -33,7 +33,10 @@ export interface Asked {
 }
 
 /** One plain HTTP request, without the SDK's retries and readings. */
-export async function asked(url: string, { method = 'GET', key, body, raw, headers = {} }: Asking): Promise<Asked> {
+export async function asked(
+  url: string,
+  { method = 'GET', key, body, raw, headers = {} }: Asking,
+): Promise<Asked> {
   const payload = raw ?? (body === undefined ? undefined : JSON.stringify(body))
   const answer = await fetch(url, {
     method,
@@ -45,7 +48,8 @@ export async function asked(url: string, { method = 'GET', key, body, raw, heade
     ...(payload !== undefined && { body: payload }),
   })
   const text = await answer.text()
-  const json = /json/.test(answer.headers.get('content-type') ?? '') && text !== '' ? JSON.parse(text) : undefined
+  const json =
+    /json/.test(answer.headers.get('content-type') ?? '') && text !== '' ? JSON.parse(text) : undefined
   const error = json?.error ?? { code: '', message: '', requestId: '', details: {} }
   return { status: answer.status, headers: answer.headers, text, json, error }
 }
@@ -79,9 +83,18 @@ export async function openDoor(options?: GateOptions): Promise<Door> {
   const { database } = gate.app
   const [ours] = await database.query<{ id: string }>('select id from organization')
   const stranger = newId('org', Date.now())
-  await database.query("insert into organization (id, name, created_at) values ($1, 'stranger', $2)", [stranger, new Date()])
+  await database.query("insert into organization (id, name, created_at) values ($1, 'stranger', $2)", [
+    stranger,
+    new Date(),
+  ])
 
-  const makeKey = async ({ mode = 'live', tenantId, scopes = ['*'], expiresAt, ...rest }: NewKey): Promise<string> => {
+  const makeKey = async ({
+    mode = 'live',
+    tenantId,
+    scopes = ['*'],
+    expiresAt,
+    ...rest
+  }: NewKey): Promise<string> => {
     const key = mintKey({ holder: tenantId === undefined ? 'organization' : 'tenant', mode }).reveal()
     const id = newId('key', Date.now())
     await insertKey(database, {
@@ -98,7 +111,8 @@ export async function openDoor(options?: GateOptions): Promise<Door> {
       revokedAt: null,
       lastUsedAt: null,
     })
-    if (rest.revokedAt) await database.query('update api_key set revoked_at = $2 where id = $1', [id, rest.revokedAt])
+    if (rest.revokedAt)
+      await database.query('update api_key set revoked_at = $2 where id = $1', [id, rest.revokedAt])
     return key
   }
 
@@ -127,7 +141,9 @@ async function ownedId({ client }: Gate, kind: string): Promise<string> {
     case 'key':
       return (await client.keys.create({ name: 'x' })).key.id
     case 'cred':
-      return (await client.gitCredentials.create({ host: 'a.example', kind: 'token', use: 'read', secret: 's' })).id
+      return (
+        await client.gitCredentials.create({ host: 'a.example', kind: 'token', use: 'read', secret: 's' })
+      ).id
     default:
       throw new Error(`no test has objects of the kind ${kind}`)
   }

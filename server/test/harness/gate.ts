@@ -14,12 +14,14 @@ export interface GateOptions {
 
 /** A real server on a real PostgreSQL, spoken to through the TypeScript SDK. */
 export interface Gate extends AsyncDisposable {
-  url: string
-  app: App
+  readonly url: string
+  readonly app: App
   /** With a live key of the organisation. */
-  client: AgentGate
+  readonly client: AgentGate
   /** With a test key of the organisation. */
-  testClient: AgentGate
+  readonly testClient: AgentGate
+  /** Stops the server, which hands its runs back, and starts another one on the same database and folder. */
+  restart(): Promise<void>
   liveKey: string
   testKey: string
   webhookSecret: string
@@ -45,24 +47,42 @@ export async function startGate({ env = {}, effects = {} }: GateOptions = {}): P
   const databaseUrl = await provideTestDatabase()
   const settings = { ...ENVIRONMENT, DATABASE_URL: databaseUrl, AGENTGATE_DATA_DIR: dataDir, ...env }
   const config = readConfig(settings)
-  const app = await startApp(config, {
-    log: pino({ level: config.logLevel }),
-    pause: async () => undefined,
-    random: Math.random,
-    lifetime: 'with-parent',
-    ...effects,
-  })
+  const start = (): Promise<App> =>
+    startApp(config, {
+      log: pino({ level: config.logLevel }),
+      pause: async () => undefined,
+      random: Math.random,
+      lifetime: 'with-parent',
+      ...effects,
+    })
+  let app = await start()
   if (app.firstSecrets === null) throw new Error('a new database has no secrets yet')
   const { liveKey, testKey, webhookSecret } = app.firstSecrets
   const clientOf = (apiKey: string): AgentGate => new AgentGate({ apiKey, baseUrl: app.url })
+  let client = clientOf(liveKey.reveal())
+  let testClient = clientOf(testKey.reveal())
   return {
-    url: app.url,
-    app,
-    client: clientOf(liveKey.reveal()),
-    testClient: clientOf(testKey.reveal()),
+    get url() {
+      return app.url
+    },
+    get app() {
+      return app
+    },
+    get client() {
+      return client
+    },
+    get testClient() {
+      return testClient
+    },
     liveKey: liveKey.reveal(),
     testKey: testKey.reveal(),
     webhookSecret: webhookSecret.reveal(),
+    async restart() {
+      await app[Symbol.asyncDispose]()
+      app = await start()
+      client = clientOf(liveKey.reveal())
+      testClient = clientOf(testKey.reveal())
+    },
     async [Symbol.asyncDispose]() {
       await app[Symbol.asyncDispose]()
       await rm(dataDir, { recursive: true, force: true })

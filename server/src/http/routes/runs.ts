@@ -8,7 +8,7 @@ import { listRuns } from '../../storage/run-lists.ts'
 import { findRun } from '../../storage/runs.ts'
 import type { Caller, Gateway, IdempotencyMark } from '../gateway.ts'
 import type { Answer, Handlers } from '../handler.ts'
-import { once, REPLAYED } from '../once.ts'
+import { onceNoted, REPLAYED } from '../once.ts'
 import { pageAnswer, pageAsk } from '../paging.ts'
 import { retryFacts, runFacts } from '../run-facts.ts'
 import { runFilter } from '../run-filter.ts'
@@ -44,7 +44,7 @@ export function runRoutes(
 
     async cancelRun(call) {
       const { id } = (await getRun(gateway, call.caller, call.params.id)).facts
-      return once(gateway.db, call, async () => {
+      return onceNoted(gateway.db, call, async () => {
         const run = await gateway.engine.cancelRun(id, call.caller.keyId)
         const status = run.state === 'canceled' ? 200 : 202
         return { answer: { status, body: presentRun(run) }, subjectId: id }

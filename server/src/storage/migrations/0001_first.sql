@@ -103,13 +103,13 @@ create index run_due on run (due_at) where due_at is not null;
 
 -- What was asked for: written once, never changed.
 create table run_body (
-  run_id text primary key references run on delete cascade,
+  run_id text primary key,
   facts  text not null
 );
 
 -- How a run ended: written once, with its final event.
 create table run_outcome (
-  run_id  text primary key references run on delete cascade,
+  run_id  text primary key,
   outcome text not null
 );
 

@@ -1,0 +1,82 @@
+// Makes one program of the TypeScript sources, once for every state of them; packages stay where npm put them.
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
+import { join, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const ROOT = fileURLToPath(new URL('../', import.meta.url))
+const SOURCES = ['server/src', 'sdk/typescript/src', 'demo']
+const DIST = join(ROOT, 'dist')
+
+/** Another start may be about to load a build this young, although it is not of the newest sources. */
+const KEPT_MS = 10 * 60_000
+
+/** Where the built program of the present sources begins. */
+export async function builtProgram() {
+  const name = `build-${sourcesHash()}`
+  const folder = join(DIST, name)
+  if (existsSync(folder)) return join(folder, 'main.mjs')
+  const aside = join(DIST, `${name}.new-${process.pid}`)
+  mkdirSync(DIST, { recursive: true })
+  await bundle(aside)
+  try {
+    renameSync(aside, folder)
+  } catch (error) {
+    if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error
+    rmSync(aside, { recursive: true })
+  }
+  removeOld(name)
+  return join(folder, 'main.mjs')
+}
+
+function sourcesHash() {
+  const hash = createHash('sha256')
+  for (const folder of [...SOURCES, 'package-lock.json', 'scripts/build.mjs'])
+    addStates(hash, join(ROOT, folder))
+  return hash.digest('hex').slice(0, 16)
+}
+
+function addStates(hash, path) {
+  const state = statSync(path)
+  if (state.isFile()) hash.update(`${path}\0${state.size}\0${state.mtimeMs}\n`)
+  else for (const name of readdirSync(path).sort()) addStates(hash, join(path, name))
+}
+
+async function bundle(outdir) {
+  const { build } = await import('esbuild')
+  await build({
+    entryPoints: { main: join(ROOT, 'server/src/main.ts') },
+    outdir,
+    bundle: true,
+    splitting: true,
+    packages: 'external',
+    platform: 'node',
+    target: 'node20',
+    format: 'esm',
+    outExtension: { '.js': '.mjs' },
+    sourcemap: true,
+    sourcesContent: false,
+    logLevel: 'error',
+    plugins: [{ name: 'own place', setup: keepOwnPlace }],
+  })
+}
+
+/** Files find others beside them by `import.meta.url`, which must go on naming the source. */
+function keepOwnPlace(build) {
+  build.onLoad({ filter: /\.ts$/ }, ({ path }) => {
+    const place = JSON.stringify(`../../${relative(ROOT, path)}`)
+    const text = readFileSync(path, 'utf8')
+    if (/import\.meta\.(?!url\b)/.test(text))
+      throw new Error(`${path} may use import.meta.url, and no other member`)
+    const contents = text.replaceAll('import.meta.url', `new URL(${place}, import.meta.url).href`)
+    return { contents, loader: 'ts' }
+  })
+}
+
+function removeOld(current) {
+  for (const name of readdirSync(DIST).filter((each) => each.startsWith('build-') && each !== current)) {
+    const folder = join(DIST, name)
+    const { mtimeMs } = statSync(folder, { throwIfNoEntry: false }) ?? { mtimeMs: Date.now() }
+    if (Date.now() - mtimeMs > KEPT_MS) rmSync(folder, { recursive: true, force: true })
+  }
+}

@@ -1,0 +1,28 @@
+import { readdirSync } from 'node:fs'
+import { GateError } from '../domain/error.ts'
+
+/** What a start makes in its data folder; one of these is enough to tell that the folder is ours. */
+const OURS = new Set(['postgresql', 'master.key', 'first-keys.env', 'work'])
+const HARMLESS = new Set(['lost+found'])
+
+/** Something in the folder that tells that it is not a data folder; nothing where it is one, empty or missing. */
+export function findForeignEntry(dataDir: string): string | undefined {
+  let entries: string[]
+  try {
+    entries = readdirSync(dataDir)
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+    throw error
+  }
+  if (entries.some((name) => OURS.has(name))) return undefined
+  return entries.find((name) => !HARMLESS.has(name))
+}
+
+/** Throws `GateError` CONFLICT before anything is written between somebody's own files. */
+export function refuseForeignFolder(dataDir: string): void {
+  const foreign = findForeignEntry(dataDir)
+  if (foreign === undefined) return
+  throw new GateError('CONFLICT', `${dataDir} is not a data folder of AgentGate: it holds ${foreign}.`, {
+    hint: 'Name an empty or a new folder in AGENTGATE_DATA_DIR.',
+  })
+}

@@ -1,0 +1,59 @@
+import { Command, CommanderError } from 'commander'
+import { type Environment, readCommandLineSettings } from '../config.ts'
+import { VERSION } from '../version.ts'
+import { addCredentials } from './commands/credentials.ts'
+import { addDemo } from './commands/demo.ts'
+import { addDoctor } from './commands/doctor.ts'
+import { addKeys } from './commands/keys.ts'
+import { addRuns } from './commands/runs.ts'
+import { addStart } from './commands/start.ts'
+import { addWebhooks } from './commands/webhooks.ts'
+import type { Context } from './context.ts'
+import { EXIT, explain } from './failure.ts'
+import { type Host, Terminal } from './terminal.ts'
+
+/** Runs one command line and gives its exit code; never throws. */
+export async function runCommandLine(
+  argv: readonly string[],
+  host: Host,
+  environment: Environment,
+): Promise<number> {
+  const settings = readCommandLineSettings(environment)
+  const terminal = new Terminal(host, settings)
+  host.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') host.exit(EXIT.ok)
+  })
+  let code: number = EXIT.ok
+  const program = createProgram({
+    terminal,
+    environment,
+    settings,
+    host,
+    async run(action) {
+      code = await action()
+    },
+  })
+  try {
+    await program.parseAsync(argv, { from: 'user' })
+    return code
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage
+    return explain(error, terminal)
+  }
+}
+
+function createProgram(context: Context): Command {
+  const program = new Command('./agentgate')
+    .description('AgentGate turns any AI agent into a dependable API.')
+    .version(VERSION)
+    .configureOutput({
+      writeOut: (text) => context.terminal.streams.stdout.write(text),
+      writeErr: (text) => context.terminal.streams.stderr.write(text),
+    })
+    .exitOverride()
+    .showHelpAfterError('(--help tells more)')
+  for (const add of [addStart, addDemo, addRuns, addKeys, addCredentials, addWebhooks, addDoctor]) {
+    add(program, context)
+  }
+  return program
+}
