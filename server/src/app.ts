@@ -17,7 +17,8 @@ import { createHttpServer, type HttpServer } from './http/server.ts'
 import { Hub } from './hub/hub.ts'
 import { cleanJails, type JailSlot, jailRoot, openJails } from './jail/jail.ts'
 import { isStale, startTicks } from './jail/process-mark.ts'
-import { type Clock } from './lib/clock.ts'
+import type { Backoff } from './lib/backoff.ts'
+import type { Clock } from './lib/clock.ts'
 import { newId } from './lib/id.ts'
 import { Metrics } from './lib/metrics.ts'
 import { createGuardedFetch } from './outbound/guarded-fetch.ts'
@@ -45,6 +46,8 @@ export interface Effects {
   lifetime: 'adoptable' | 'with-parent'
   /** Time other than the database's. */
   clock?: Clock
+  /** Waits between two tries of a model call. */
+  modelRetry?: Backoff
   /** Called when they have been made, so that a start that fails later does not lose them. */
   onFirstSecrets?: (secrets: FirstSecrets) => void
   /** Called for every line of draft text. */
@@ -118,7 +121,14 @@ export async function startApp(config: Config, effects: Effects): Promise<App> {
       cleanerOf: (run) => desk.cleanerOf(run),
       slots,
       drivers: {
-        loop: loopDriver({ client, clock, random, log, contextTokens: 120_000 }),
+        loop: loopDriver({
+          client,
+          clock,
+          random,
+          log,
+          contextTokens: 120_000,
+          ...(effects.modelRetry && { retry: effects.modelRetry }),
+        }),
         scripted: scriptedDriver(clock),
       },
       log,

@@ -26,6 +26,8 @@ export interface LoopOptions {
   log: { warn(facts: object, message: string): void }
   /** Estimated tokens of a conversation above which it is compacted. */
   contextTokens: number
+  /** Waits between the tries of one step. */
+  retry?: Backoff
 }
 
 /** Tries of one step with one model. */
@@ -86,7 +88,7 @@ async function* askModels(
 /** One model, with waits between the tries: its own growing ones, or what the provider asks for. */
 async function* askPatiently(
   request: ModelRequest,
-  { client, clock, random, log }: LoopOptions,
+  { client, clock, random, log, retry = RETRY }: LoopOptions,
   { runId, step, signal }: { runId: string; step: number; signal: AbortSignal },
 ): AsyncGenerator<DriverEvent, Tried, void> {
   let wasted = NO_TOKENS
@@ -94,7 +96,7 @@ async function* askPatiently(
     const answer = yield* askStreaming(client, request, signal)
     if (answer.outcome !== 'failed') return { answer, wasted }
     wasted = addTokens(wasted, answer.spent ?? NO_TOKENS)
-    const waitMs = Math.max(backoffMs(RETRY, attempt, random()), answer.retryAfterMs ?? 0)
+    const waitMs = Math.max(backoffMs(retry, attempt, random()), answer.retryAfterMs ?? 0)
     const again = answer.retryable && attempt < ATTEMPTS && waitMs <= MAX_RETRY_AFTER_MS
     const facts = {
       runId,

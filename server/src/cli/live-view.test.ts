@@ -56,7 +56,7 @@ test('as JSON every event is its envelope on a line', () => {
 test('a person sees facts with their time, what is being done, and colours unless they are not wanted', () => {
   const shown = show({ isTTY: true })
   expect(shown).toMatch(/#3 +2\.0 s.*tool\.completed +run_command 0\.9 s/)
-  expect(shown).toMatch(/⠋ run_command {2}\d/)
+  expect(shown).toMatch(/⠋ run_command \d/)
   expect(shown).not.toContain('tool.started')
   expect(shown).toContain('\u001B[32mrun.completed')
   expect(show({ isTTY: true, wantsColour: false })).not.toMatch(/\u001B\[\d+m/)

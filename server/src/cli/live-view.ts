@@ -32,11 +32,9 @@ export class LiveView implements Disposable {
     if (!this.#terminal.isInteractive) return this.#terminal.data(lineOf(event))
     const at = Date.parse(event.createdAt)
     this.#createdAt ??= at
+    if (isFinalEvent(event)) this[Symbol.dispose]()
+    else this.#spin(activityAfter(event) ?? 'working')
     if (!SPUN.has(event.type)) this.note(this.#factLine(event, at - this.#createdAt))
-    const text = activityAfter(event)
-    if (text !== undefined) this.#activity = { text, since: performance.now() }
-    else if (isFinalEvent(event)) this.#activity = undefined
-    this.#spin()
   }
 
   /** A line between the events, above what is being done. */
@@ -58,8 +56,8 @@ export class LiveView implements Disposable {
     return `${this.#terminal.paint('dim', `${head}${time}`)}  ${paint(type)} ${paint(detail)}`
   }
 
-  #spin(): void {
-    if (this.#activity === undefined) return this[Symbol.dispose]()
+  #spin(text: string): void {
+    this.#activity = { text, since: performance.now() }
     this.#timer ??= setInterval(() => {
       this.#frame = (this.#frame + 1) % FRAMES.length
       this.#draw()
@@ -68,9 +66,9 @@ export class LiveView implements Disposable {
   }
 
   #draw(): void {
-    if (this.#activity === undefined || this.#timer === undefined) return
+    if (this.#activity === undefined) return
     const { text, since } = this.#activity
-    const line = `${FRAMES[this.#frame]} ${text}  ${seconds(performance.now() - since)}`
+    const line = `${FRAMES[this.#frame]} ${text} ${seconds(performance.now() - since)}`
     this.#terminal.streams.stdout.write(ERASE_LINE + plain(line, this.#terminal.columns - 1))
   }
 

@@ -1,11 +1,11 @@
-import type { EventBody, FinalData, GateSummary, ResumeCause, SetupSummary } from './event.ts'
+import type { EventBody, EventData, FinalData, GateSummary, ResumeCause, SetupSummary } from './event.ts'
 import { FAILURE_HINTS } from './failure-hints.ts'
 import type { JsonValue } from './json.ts'
 import type { Delivery, FailedReason, PublicError, Stage, StatusReason, Verification } from './lifecycle.ts'
 import { isFinal } from './lifecycle.ts'
 import type { TokenUsage } from './money.ts'
 import { creditsCharged, MICRO_PER_CREDIT, priceTokens } from './money.ts'
-import { apply, chargeAt, costSoFar, dueAt, queueDeadline, type Run, stageOf } from './run.ts'
+import { chargeAt, costSoFar, dueAt, queueDeadline, type Run, stageOf } from './run.ts'
 import type { ToolEffect, ToolErrorCode } from './tool-call.ts'
 
 /** Whatever happens to a run. Commands carry their time; `at` is milliseconds since the epoch. */
@@ -273,42 +273,37 @@ function endStep(run: Run, command: Extract<Command, { type: 'end_step' }>): Dec
   const { step, model, usage, calls } = command
   const { prices } = run.facts
   const price = prices === null ? { micro: 0, estimated: false } : priceTokens(prices, model, usage)
-  const events: EventBody[] = [
-    {
-      type: 'step.completed',
-      data: {
-        step,
-        iteration: run.iteration.n,
-        model,
-        usage,
-        costMicro: price.micro,
-        estimated: price.estimated || !command.usageReported,
-        toolCalls: calls.length,
-      },
-    },
-  ]
+  const data = {
+    step,
+    iteration: run.iteration.n,
+    model,
+    usage,
+    costMicro: price.micro,
+    estimated: price.estimated || !command.usageReported,
+    toolCalls: calls.length,
+  }
+  const events: EventBody[] = [{ type: 'step.completed', data }]
   if (command.text !== '') events.push({ type: 'message.completed', data: { step, text: command.text } })
   for (const { id, ...call } of calls) {
     events.push({ type: 'tool.requested', data: { step, toolCallId: id, ...call } })
   }
-  return { events: [...events, ...warnings(run, events)] }
+  events.push(...warnings(run, data))
+  return { events }
 }
 
-/** Each limit is warned of once, at 80 %. */
-function warnings(run: Run, events: EventBody[]): EventBody[] {
-  const after = events.reduce(
-    (fold, body, i) => apply(fold, { ...body, seq: run.lastSeq + i + 1, at: 0 }),
-    run,
-  )
+/** Each limit is warned of once, at 80 %, by the step that reaches it. */
+function warnings(run: Run, step: EventData['step.completed']): EventBody[] {
+  const { usage, warned } = run
   const { constraints } = run.facts
+  const tokens = usage.inputTokens + usage.outputTokens + step.usage.inputTokens + step.usage.outputTokens
   const limits = [
-    { limit: 'steps', used: after.usage.steps, max: constraints.maxSteps },
-    { limit: 'tool_calls', used: after.usage.toolCalls, max: constraints.maxToolCalls },
-    { limit: 'tokens', used: after.usage.inputTokens + after.usage.outputTokens, max: constraints.maxTokens },
-    { limit: 'credits', used: creditsCharged(after.costMicro), max: constraints.maxCredits },
+    { limit: 'steps', used: usage.steps + 1, max: constraints.maxSteps },
+    { limit: 'tool_calls', used: usage.toolCalls + step.toolCalls, max: constraints.maxToolCalls },
+    { limit: 'tokens', used: tokens, max: constraints.maxTokens },
+    { limit: 'credits', used: creditsCharged(run.costMicro + step.costMicro), max: constraints.maxCredits },
   ] as const
   return limits.flatMap(({ limit, used, max }) =>
-    max !== null && used >= 0.8 * max && !run.warned.includes(limit)
+    max !== null && used >= 0.8 * max && !warned.includes(limit)
       ? [{ type: 'run.limit_warning' as const, data: { limit, used, max } }]
       : [],
   )

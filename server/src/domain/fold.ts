@@ -1,23 +1,26 @@
 import { storableJson } from '../lib/text.ts'
 import type { RunFacts } from './facts.ts'
 import type { Outcome, Run, RunFold } from './run.ts'
-import { unborn } from './run.ts'
+import { BLANK_FOLD, unborn } from './run.ts'
 
 /** The part of a fold that storage keeps as one text; what has a column or a table of its own is not in it. */
 export type PackedFold = Partial<Omit<RunFold, 'state' | 'statusReason' | 'lastSeq' | 'outcome'>>
 
-const OWN_COLUMNS: ReadonlySet<string> = new Set(['facts', 'state', 'statusReason', 'lastSeq', 'outcome'])
+type Field = keyof PackedFold
+
+/** What a new run has in each packed field; a field that nothing changed still is this very value. */
+const BLANK_FIELDS = Object.entries(BLANK_FOLD).filter(
+  ([key]) => !['state', 'statusReason', 'lastSeq', 'outcome'].includes(key),
+) as [Field, unknown][]
 
 /**
  * Only what differs from a run that has just been created, so that the hot row stays narrow. Texts are made storable
  * as in the events, so that the stored events make the stored fold.
  */
 export function packFold(run: Run): string {
-  const blank: Record<string, unknown> = { ...unborn(run.facts) }
-  const changed = Object.entries(run).filter(
-    ([key, value]) => !OWN_COLUMNS.has(key) && JSON.stringify(value) !== JSON.stringify(blank[key]),
-  )
-  return storableJson(Object.fromEntries(changed))
+  const packed: Record<string, unknown> = {}
+  for (const [field, blank] of BLANK_FIELDS) if (run[field] !== blank) packed[field] = run[field]
+  return storableJson(packed)
 }
 
 export interface StoredRun {

@@ -68,46 +68,64 @@ export interface Run extends RunFold {
   readonly facts: RunFacts
 }
 
+/** What every run begins as; its nested values are shared and never changed. */
+export const BLANK_FOLD: Readonly<RunFold> = Object.freeze<RunFold>({
+  state: 'queued',
+  statusReason: 'waiting_for_capacity',
+  lastSeq: 0,
+  attempt: 0,
+  strikes: 0,
+  cancelRequestedAt: null,
+  startedAt: null,
+  runningSince: null,
+  runningMs: 0,
+  waitingMs: 0,
+  completedAt: null,
+  usage: { steps: 0, toolCalls: 0, inputTokens: 0, outputTokens: 0, cachedTokens: 0 },
+  costMicro: 0,
+  estimated: false,
+  heldMicro: 0,
+  chargedMicro: 0,
+  begunStep: 0,
+  forgotten: [],
+  lastDigest: null,
+  identicalCalls: 0,
+  warned: [],
+  base: null,
+  iteration: { n: 0, commit: null, changed: false, verdict: 'open' },
+  sealed: null,
+  gateFailures: {},
+  verification: 'none',
+  pushed: null,
+  prUrl: null,
+  text: null,
+  outcome: null,
+})
+
 /** A run before its first event. */
-export function unborn(facts: RunFacts): Run {
-  return {
-    facts,
-    state: 'queued',
-    statusReason: 'waiting_for_capacity',
-    lastSeq: 0,
-    attempt: 0,
-    strikes: 0,
-    cancelRequestedAt: null,
-    startedAt: null,
-    runningSince: null,
-    runningMs: 0,
-    waitingMs: 0,
-    completedAt: null,
-    usage: { steps: 0, toolCalls: 0, inputTokens: 0, outputTokens: 0, cachedTokens: 0 },
-    costMicro: 0,
-    estimated: false,
-    heldMicro: 0,
-    chargedMicro: 0,
-    begunStep: 0,
-    forgotten: [],
-    lastDigest: null,
-    identicalCalls: 0,
-    warned: [],
-    base: null,
-    iteration: { n: 0, commit: null, changed: false, verdict: 'open' },
-    sealed: null,
-    gateFailures: {},
-    verification: 'none',
-    pushed: null,
-    prUrl: null,
-    text: null,
-    outcome: null,
-  }
-}
+export const unborn = (facts: RunFacts): Run => ({ facts, ...BLANK_FOLD })
 
 /** The run after one more event. Reads every event version ever written. */
 export function apply(run: Run, event: RunEvent): Run {
   return { ...run, ...changeOf(run, event), lastSeq: event.seq }
+}
+
+/**
+ * The run after several events; `after` sees the run as each of them left it, and keeps nothing of it: there is one
+ * copy for all.
+ */
+export function applyAll(
+  run: Run,
+  events: readonly RunEvent[],
+  after: (run: Run, event: RunEvent) => void = () => undefined,
+): Run {
+  const next: Run = { ...run }
+  for (const event of events) {
+    Object.assign(next, changeOf(next, event))
+    next.lastSeq = event.seq
+    after(next, event)
+  }
+  return next
 }
 
 function changeOf(run: Run, event: RunEvent): Partial<RunFold> {

@@ -4,9 +4,9 @@ import type { EventBody, RunEvent } from '../domain/event.ts'
 import { scopesOf } from '../domain/fairness.ts'
 import { packFold } from '../domain/fold.ts'
 import { isFinal, type RunState } from '../domain/lifecycle.ts'
-import { apply, dueAt, publicData, type Run } from '../domain/run.ts'
+import { applyAll, dueAt, publicData, type Run } from '../domain/run.ts'
 import { toIso } from '../lib/clock.ts'
-import { newId } from '../lib/id.ts'
+import { newId, randomBytes16 } from '../lib/id.ts'
 import { storableJson } from '../lib/text.ts'
 import type {
   CapacityChange,
@@ -28,24 +28,19 @@ export interface Line {
 /** What one command came to. `run` is the run after it. */
 export interface Step {
   run: Run
-  events: RunEvent[]
+  lines: Line[]
   refusal: Refusal | null
 }
 
+/** Decides, applies and serialises, each event with the run as it was after it. */
 export function step(run: Run, command: Command): Step {
   const decision = decide(run, command)
-  if (isRefusal(decision)) return { run, events: [], refusal: decision }
+  if (isRefusal(decision)) return { run, lines: [], refusal: decision }
+  if (decision.events.length === 0) return { run, lines: [], refusal: null }
   const events = decision.events.map((body, i) => ({ ...body, seq: run.lastSeq + i + 1, at: command.at }))
-  return { run: events.reduce<Run>(apply, run), events, refusal: null }
-}
-
-/** Serialises the events of a decision, each with the run as it was after it. */
-export function linesOf(before: Run, events: readonly RunEvent[]): Line[] {
-  let run = before
-  return events.map((event) => {
-    run = apply(run, event)
-    return lineOf(run, event)
-  })
+  const lines: Line[] = []
+  const after = applyAll(run, events, (each, event) => lines.push(lineOf(each, event)))
+  return { run: after, lines, refusal: null }
 }
 
 function lineOf(run: Run, event: EventBody & { seq: number; at: number }): Line {
@@ -108,10 +103,10 @@ export function commitRow(change: Change): CommitRow {
   }
 }
 
-/** 62 random bits: tells a batch that is sent again from another decision at the same place. */
-const commitId = (): string => {
-  const words = crypto.getRandomValues(new Uint32Array(2))
-  return ((BigInt(words[0] ?? 0) << 30n) | BigInt((words[1] ?? 0) >>> 2)).toString()
+/** 64 random bits: tells a batch that is sent again from another decision at the same place. */
+const commitId = (): bigint => {
+  const bytes = randomBytes16()
+  return new DataView(bytes.buffer, bytes.byteOffset).getBigInt64(0)
 }
 
 /** Parts sort as things happen within a step: its answer, its tools' outcomes, the feedback that followed. */

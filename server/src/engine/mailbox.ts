@@ -17,7 +17,7 @@ import { invariant } from '../lib/invariant.ts'
 import type { Birth, CommitRow } from '../storage/commit.ts'
 import type { Db } from '../storage/database.ts'
 import { findHeldRun, type Holding } from '../storage/runs.ts'
-import { commitRow, type Line, linesOf, step } from './decisions.ts'
+import { commitRow, type Line, step } from './decisions.ts'
 import type { Answer } from './flusher.ts'
 
 type Timeless<C> = C extends unknown ? Omit<C, 'at'> : never
@@ -284,9 +284,9 @@ function decideEntry(box: Box, round: Round, { sending, resolve, reject }: Entry
     const result = step(round.after, { ...command, at: round.at })
     refusal = result.refusal
     if (refusal !== null) break
-    round.lines.push(...linesOf(round.after, result.events))
+    round.lines.push(...result.lines)
     round.journal.push(...journal)
-    round.changed ||= result.events.length > 0 || journal.length > 0
+    round.changed ||= result.lines.length > 0 || journal.length > 0
     round.after = result.run
   }
   const reply = { run: round.after, refusal }

@@ -18,4 +18,14 @@ export const systemClock: Clock = {
 }
 
 /** ISO 8601 UTC with milliseconds, the only form of time on the wire. */
-export const toIso = (ms: number): string => new Date(ms).toISOString()
+export function toIso(ms: number): string {
+  if (ms !== latestMs) {
+    latestIso = new Date(ms).toISOString()
+    latestMs = ms
+  }
+  return latestIso
+}
+
+/** Events of one decision share their time. */
+let latestMs = Number.NaN
+let latestIso = ''

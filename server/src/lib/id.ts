@@ -1,10 +1,11 @@
 import { randomFillSync } from 'node:crypto'
 
 const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz'
-const POOL = new Uint8Array(16 * 256)
+const POOL = new Uint8Array(16 * 1024)
 let used = POOL.length
 
-function randomBytes16(): Uint8Array {
+/** 16 random bytes, valid until the next call: asking the system for each id would cost more than the id. */
+export function randomBytes16(): Uint8Array {
   if (used === POOL.length) {
     randomFillSync(POOL)
     used = 0

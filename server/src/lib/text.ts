@@ -5,8 +5,13 @@ const UNSTORABLE_ALL = new RegExp(UNSTORABLE.source, 'g')
 export const storable = (text: string): string =>
   UNSTORABLE.test(text) ? text.replace(UNSTORABLE_ALL, '\uFFFD') : text
 
+/** How JSON writes what PostgreSQL refuses: NUL, and lone surrogates, which `JSON.stringify` escapes. */
+const UNSTORABLE_ESCAPE = /\\u(?:0000|d[89a-f])/
+
 /** JSON whose strings PostgreSQL accepts, also after parsing: the escaped forms of the same characters go too. */
 export function storableJson(value: unknown): string {
+  const text = JSON.stringify(value)
+  if (!UNSTORABLE_ESCAPE.test(text)) return text
   return JSON.stringify(value, (_key, member: unknown) =>
     typeof member === 'string' ? storable(member) : member,
   )

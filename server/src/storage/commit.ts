@@ -7,12 +7,13 @@
  * decided on), 6 and the caps (accounts and capacities are locked, in order, before anything is written).
  * Leaves to others: what the rows say (domain), gathering batches (engine).
  */
+import { boolArray, float8Array, int4Array, int8Array, textArray, timestampArray } from './array-parameter.ts'
 import type { DedicatedConnection } from './database.ts'
 
 /** One decision about one run; a batch holds at most one per run. */
 export interface CommitRow {
   runId: string
-  commitId: string
+  commitId: bigint
   oldSeq: number
   newSeq: number
   at: Date
@@ -307,10 +308,6 @@ export async function commitBatch(
   return new Map(answers.map(({ id, verdict }) => [id, verdict]))
 }
 
-function column<T, V>(rows: readonly T[], value: (row: T) => V): V[] {
-  return rows.map(value)
-}
-
 /** Rows that hang on a decision, each with its decision. */
 function derived<T>(
   rows: readonly CommitRow[],
@@ -327,91 +324,91 @@ function parameters(epoch: number, rows: readonly CommitRow[]): unknown[] {
   const lanes = derived(rows, (row) => (row.lane === null ? [] : [row.lane]))
   return [
     ...runColumns(rows),
-    column(capacity, ({ row }) => row.runId),
-    column(capacity, ({ one }) => one.scope),
-    column(capacity, ({ one }) => one.delta),
-    column(capacity, ({ one }) => one.limit),
-    column(money, ({ row }) => row.runId),
-    column(money, ({ one }) => one.organizationId),
-    column(money, ({ one }) => one.reservedMicro),
-    column(money, ({ one }) => one.spentMicro),
+    textArray(capacity.map(({ row }) => row.runId)),
+    textArray(capacity.map(({ one }) => one.scope)),
+    int4Array(capacity.map(({ one }) => one.delta)),
+    int4Array(capacity.map(({ one }) => one.limit)),
+    textArray(money.map(({ row }) => row.runId)),
+    textArray(money.map(({ one }) => one.organizationId)),
+    int8Array(money.map(({ one }) => one.reservedMicro)),
+    int8Array(money.map(({ one }) => one.spentMicro)),
     epoch,
     ...journalColumns(rows),
-    column(deliveries, ({ one }) => one.id),
-    column(deliveries, ({ row }) => row.runId),
-    column(deliveries, ({ one }) => one.eventId),
-    column(deliveries, ({ one }) => one.eventType),
-    column(deliveries, ({ one }) => one.seq),
-    column(deliveries, ({ one }) => one.url),
-    column(deliveries, ({ one }) => one.organizationId),
-    column(deliveries, ({ one }) => one.mode),
-    column(deliveries, ({ one }) => one.tenantId),
-    column(deliveries, ({ row }) => row.at),
-    column(ledger, ({ one }) => one.id),
-    column(ledger, ({ row }) => row.runId),
-    column(ledger, ({ one }) => one.kind),
-    column(ledger, ({ one }) => one.organizationId),
-    column(ledger, ({ one }) => one.tenantId),
-    column(ledger, ({ one }) => one.micro),
-    column(ledger, ({ row }) => row.at),
-    column(lanes, ({ row }) => row.runId),
-    column(lanes, ({ one }) => one.organizationId),
-    column(lanes, ({ one }) => one.mode),
-    column(lanes, ({ one }) => one.tenantId),
-    column(lanes, ({ one }) => one.agent),
-    column(lanes, ({ one }) => one.queued),
-    column(lanes, ({ one }) => one.running),
-    column(lanes, ({ one }) => one.advance),
-    column(lanes, ({ one }) => one.virtualTime),
-    column(rows, (row) => row.birth?.idempotency?.tenantId ?? null),
+    textArray(deliveries.map(({ one }) => one.id)),
+    textArray(deliveries.map(({ row }) => row.runId)),
+    textArray(deliveries.map(({ one }) => one.eventId)),
+    textArray(deliveries.map(({ one }) => one.eventType)),
+    int4Array(deliveries.map(({ one }) => one.seq)),
+    textArray(deliveries.map(({ one }) => one.url)),
+    textArray(deliveries.map(({ one }) => one.organizationId)),
+    textArray(deliveries.map(({ one }) => one.mode)),
+    textArray(deliveries.map(({ one }) => one.tenantId)),
+    timestampArray(deliveries.map(({ row }) => row.at)),
+    textArray(ledger.map(({ one }) => one.id)),
+    textArray(ledger.map(({ row }) => row.runId)),
+    textArray(ledger.map(({ one }) => one.kind)),
+    textArray(ledger.map(({ one }) => one.organizationId)),
+    textArray(ledger.map(({ one }) => one.tenantId)),
+    int8Array(ledger.map(({ one }) => one.micro)),
+    timestampArray(ledger.map(({ row }) => row.at)),
+    textArray(lanes.map(({ row }) => row.runId)),
+    textArray(lanes.map(({ one }) => one.organizationId)),
+    textArray(lanes.map(({ one }) => one.mode)),
+    textArray(lanes.map(({ one }) => one.tenantId)),
+    textArray(lanes.map(({ one }) => one.agent)),
+    int4Array(lanes.map(({ one }) => one.queued)),
+    int4Array(lanes.map(({ one }) => one.running)),
+    float8Array(lanes.map(({ one }) => one.advance)),
+    float8Array(lanes.map(({ one }) => one.virtualTime)),
+    textArray(rows.map((row) => row.birth?.idempotency?.tenantId ?? null)),
   ]
 }
 
 function journalColumns(rows: readonly CommitRow[]): unknown[] {
   const journal = derived(rows, (row) => row.journal)
   return [
-    column(journal, ({ row }) => row.runId),
-    column(journal, ({ one }) => one.n),
-    column(journal, ({ one }) => one.part),
-    column(journal, ({ one }) => one.kind),
-    column(journal, ({ one }) => one.record),
+    textArray(journal.map(({ row }) => row.runId)),
+    int4Array(journal.map(({ one }) => one.n)),
+    textArray(journal.map(({ one }) => one.part)),
+    textArray(journal.map(({ one }) => one.kind)),
+    textArray(journal.map(({ one }) => one.record)),
   ]
 }
 
 /** What every decision writes of its run. */
 function hotColumns(rows: readonly CommitRow[]): unknown[] {
   return [
-    column(rows, (row) => row.runId),
-    column(rows, (row) => row.commitId),
-    column(rows, (row) => row.oldSeq),
-    column(rows, (row) => row.newSeq),
-    column(rows, (row) => row.at),
-    column(rows, (row) => row.expectedClaim),
-    column(rows, (row) => row.state),
-    column(rows, (row) => row.statusReason),
-    column(rows, (row) => row.claim),
-    column(rows, (row) => row.workerId),
-    column(rows, (row) => row.handedBack),
-    column(rows, (row) => row.dueAt),
-    column(rows, (row) => row.fold),
-    column(rows, (row) => row.events),
-    column(rows, (row) => row.blobHash),
+    textArray(rows.map((row) => row.runId)),
+    int8Array(rows.map((row) => row.commitId)),
+    int4Array(rows.map((row) => row.oldSeq)),
+    int4Array(rows.map((row) => row.newSeq)),
+    timestampArray(rows.map((row) => row.at)),
+    textArray(rows.map((row) => row.expectedClaim)),
+    textArray(rows.map((row) => row.state)),
+    textArray(rows.map((row) => row.statusReason)),
+    textArray(rows.map((row) => row.claim)),
+    textArray(rows.map((row) => row.workerId)),
+    boolArray(rows.map((row) => row.handedBack)),
+    timestampArray(rows.map((row) => row.dueAt)),
+    textArray(rows.map((row) => row.fold)),
+    textArray(rows.map((row) => row.events)),
+    textArray(rows.map((row) => row.blobHash)),
   ]
 }
 
 function runColumns(rows: readonly CommitRow[]): unknown[] {
   return [
     ...hotColumns(rows),
-    column(rows, (row) => row.outcome),
-    column(rows, (row) => row.birth?.facts ?? null),
-    column(rows, (row) => row.birth?.organizationId ?? null),
-    column(rows, (row) => row.birth?.mode ?? null),
-    column(rows, (row) => row.birth?.tenantId ?? null),
-    column(rows, (row) => row.birth?.agent ?? null),
-    column(rows, (row) => row.birth?.workOrderId ?? null),
-    column(rows, (row) => row.birth?.idempotency?.route ?? null),
-    column(rows, (row) => row.birth?.idempotency?.key ?? null),
-    column(rows, (row) => row.birth?.idempotency?.bodyHash ?? null),
+    textArray(rows.map((row) => row.outcome)),
+    textArray(rows.map((row) => row.birth?.facts ?? null)),
+    textArray(rows.map((row) => row.birth?.organizationId ?? null)),
+    textArray(rows.map((row) => row.birth?.mode ?? null)),
+    textArray(rows.map((row) => row.birth?.tenantId ?? null)),
+    textArray(rows.map((row) => row.birth?.agent ?? null)),
+    textArray(rows.map((row) => row.birth?.workOrderId ?? null)),
+    textArray(rows.map((row) => row.birth?.idempotency?.route ?? null)),
+    textArray(rows.map((row) => row.birth?.idempotency?.key ?? null)),
+    textArray(rows.map((row) => row.birth?.idempotency?.bodyHash ?? null)),
   ]
 }
 

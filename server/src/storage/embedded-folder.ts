@@ -103,6 +103,11 @@ async function findCluster(home: string, user: ServerUser): Promise<string> {
   return readMark(home)
 }
 
+/** The cluster of a data folder that has one; makes nothing. */
+export async function findClusterOf(dataDir: string): Promise<string | undefined> {
+  return (await exists(join(dataDir, MARK))) ? readMark(await realpath(dataDir)) : undefined
+}
+
 async function readMark(home: string): Promise<string> {
   const { cluster }: Mark = JSON.parse(await readFile(join(home, MARK), 'utf8'))
   return isAbsolute(cluster) ? cluster : join(home, cluster)

@@ -61,7 +61,7 @@ interface Reached {
 
 type Start = EmbeddedOptions & { folder: ClusterFolder }
 
-const DATABASE = 'agentgate'
+const DATABASE = EMBEDDED_DATABASE
 const SUPERVISOR_LOCK = [0x6761_7465, 1] as const
 const RESTART: Backoff = { firstMs: 100, factor: 2, maxMs: 10_000 }
 const LAUNCHES = 3

@@ -1,5 +1,12 @@
 import type { Db } from './database.ts'
-import type { Finding } from './verify.ts'
+
+export interface Finding {
+  /** The number in ARCHITECTURE.md. */
+  invariant: 1 | 2 | 6 | 8 | 10
+  /** The id of what is wrong. */
+  subject: string
+  sentence: string
+}
 
 interface Totals {
   organization_id: string

@@ -12,15 +12,9 @@ import { apply, type Run, unborn } from '../domain/run.ts'
 import { getBlob } from './blobs.ts'
 import type { Transactor, Tx } from './database.ts'
 import { type RunRow, runFromRow } from './runs.ts'
-import { verifyMoney, verifyQueue } from './verify-totals.ts'
+import { type Finding, verifyMoney, verifyQueue } from './verify-totals.ts'
 
-export interface Finding {
-  /** The number in ARCHITECTURE.md. */
-  invariant: 1 | 2 | 6 | 8 | 10
-  /** The id of what is wrong. */
-  subject: string
-  sentence: string
-}
+export type { Finding }
 
 const RUNS_PER_PORTION = 200
 const PACKS_PER_PAGE = 500

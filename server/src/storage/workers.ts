@@ -43,6 +43,18 @@ export async function deleteWorker(db: Db, id: string): Promise<void> {
   await db.query('delete from worker where id = $1', [id])
 }
 
+/** Processes besides this one whose lease is not over. */
+export async function countOtherWorkers(db: Db, id: string, at: Date): Promise<number> {
+  const [row] = await db.query<{ others: number }>(
+    {
+      name: 'count_other_workers',
+      text: 'select count(*)::int as others from worker where id <> $1 and lease_until > $2',
+    },
+    [id, at],
+  )
+  return row?.others ?? 0
+}
+
 /** Runs that a worker holds, with how far each is, so that it sees what others did to them. */
 export async function listHeld(db: Db, workerId: string): Promise<{ id: string; lastSeq: number }[]> {
   const rows = await db.query<{ id: string; last_seq: number }>(

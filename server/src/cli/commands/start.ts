@@ -43,7 +43,16 @@ async function start(context: Context, options: OutputOptions): Promise<number> 
   }
   announce(context, { config, url: app.url, jail: app.jail, secrets, options })
   const code = await stop.asked
-  return (await drain(app, config.drainMs)) ? code : giveUp(context, config)
+  const say = (line: string): void => (options.quiet ? undefined : context.terminal.say(line))
+  say('stopping: work under way is handed back')
+  if (await drain(app, config.drainMs)) {
+    say('stopped')
+    return code
+  }
+  context.terminal.say(
+    `Not everything was handed back within ${config.drainMs / 1000} s; the next start goes on.`,
+  )
+  return EXIT.failed
 }
 
 /** Whether everything was handed back and closed in time. */
@@ -54,11 +63,6 @@ async function drain(app: App, withinMs: number): Promise<boolean> {
   })
   const done = app[Symbol.asyncDispose]().then(() => true as const)
   return Promise.race([done, late]).finally(() => clearTimeout(timer))
-}
-
-function giveUp({ terminal }: Context, { drainMs }: Config): number {
-  terminal.say(`Not everything was handed back within ${drainMs / 1000} s; the next start takes it over.`)
-  return EXIT.failed
 }
 
 interface Started {

@@ -1,0 +1,415 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { EventEmitter, once } from 'node:events'
+import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { PassThrough, Readable } from 'node:stream'
+import { setTimeout as pause } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { findForeignEntry } from '../src/cli/data-folder.ts'
+import type { Finding } from '../src/cli/doctor/finding.ts'
+import { examineDataFolder } from '../src/cli/doctor/folders.ts'
+import { examineDatabase, examinePort, examineProviders } from '../src/cli/doctor/places.ts'
+import { examineGit, examineJail, examineNode, examinePython } from '../src/cli/doctor/programs.ts'
+import { runCommandLine } from '../src/cli/program.ts'
+import { watchStopSignals } from '../src/cli/stop-signals.ts'
+import type { Host } from '../src/cli/terminal.ts'
+import { readConfig } from '../src/config.ts'
+import { Secret } from '../src/lib/secret.ts'
+import { type Gate, startGate } from './harness/gate.ts'
+import { provideTestDatabase } from './harness/postgres.ts'
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url))
+const MASTER_KEY = Buffer.alloc(32, 7).toString('base64')
+
+/** A process as commands see it; signals are emitted on it. */
+class FakeHost extends EventEmitter {
+  readonly stdout: PassThrough & { isTTY?: true }
+  readonly stderr = new PassThrough()
+  readonly stdin: Readable
+  ppid = 1
+  exits: (number | undefined)[] = []
+  constructor({ isTTY = false, input = '' } = {}) {
+    super()
+    this.stdout = Object.assign(new PassThrough(), isTTY ? { isTTY: true as const } : {})
+    this.stdin = Readable.from([input])
+  }
+  exit(code?: number): void {
+    this.exits.push(code)
+  }
+  get out(): string {
+    return String(this.stdout.read() ?? '')
+  }
+  get err(): string {
+    return String(this.stderr.read() ?? '')
+  }
+}
+
+// The parts of a process that commands use are there, with the types that they use them by.
+const asHost = (host: FakeHost): Host => host as unknown as Host
+
+interface Outcome {
+  code: number
+  out: string
+  err: string
+}
+
+async function command(
+  argv: readonly string[],
+  environment: Record<string, string>,
+  options: { isTTY?: boolean; input?: string } = {},
+): Promise<Outcome> {
+  const host = new FakeHost(options)
+  const code = await runCommandLine(argv, asHost(host), environment)
+  return { code, out: host.out, err: host.err }
+}
+
+async function temporaryFolder(): Promise<string> {
+  const folder = await mkdtemp('/var/tmp/agentgate-cli-')
+  await chmod(folder, 0o711)
+  onTestFinished(() => rm(folder, { recursive: true, force: true }))
+  return folder
+}
+
+/** Settings of a server on a database of the test run. */
+const serverSettings = async (): Promise<Record<string, string>> => ({
+  PORT: '0',
+  LOG_LEVEL: 'silent',
+  DATABASE_URL: await provideTestDatabase(),
+  AGENTGATE_MASTER_KEY: MASTER_KEY,
+  AGENTGATE_DATA_DIR: join(await temporaryFolder(), 'data'),
+  AGENTGATE_JAIL_SLOTS: '1',
+  PATH: process.env.PATH ?? '',
+})
+
+describe('the commands that speak to a gateway', () => {
+  const environment = (gate: Gate): Record<string, string> => ({
+    AGENTGATE_BASE_URL: gate.url,
+    AGENTGATE_API_KEY: gate.testKey,
+  })
+
+  test('keys are listed, made and revoked; only the new key itself goes to standard output', async () => {
+    await using gate = await startGate()
+    const made = await command(['keys', 'create', '--name', 'ci', '--scopes', 'runs:read'], environment(gate))
+    expect(made.code).toBe(0)
+    expect(made.out).toMatch(/^org_test_\S+\n$/)
+    const listed = await command(['keys', 'list', '--json'], environment(gate))
+    const keys: { id: string; name: string; scopes: string[] }[] = JSON.parse(listed.out)
+    const key = keys.find(({ name }) => name === 'ci')
+    expect(key).toMatchObject({ scopes: ['runs:read'] })
+    expect((await command(['keys', 'revoke', key?.id ?? ''], environment(gate))).code).toBe(0)
+    expect((await command(['keys', 'list'], environment(gate))).out).toMatch(/ci .*revoked/)
+  })
+
+  test('the secret of a credential is read from standard input and never shown', async () => {
+    await using gate = await startGate()
+    const argv = ['credentials', 'add', 'git.example.com', '--use', 'read']
+    const added = await command(argv, environment(gate), { input: 's3cret-token\n' })
+    expect(added.code).toBe(0)
+    const listed = await command(['credentials', 'list'], environment(gate))
+    expect(listed.out).toContain('git.example.com')
+    expect(added.out + added.err + listed.out).not.toContain('s3cret')
+    const removed = await command(['credentials', 'remove', added.out.trim()], environment(gate))
+    expect(removed.code).toBe(0)
+    expect(await command(argv, environment(gate), { input: ' \n' })).toMatchObject({ code: 2 })
+  })
+
+  test('the webhook secret is shown and rotated', async () => {
+    await using gate = await startGate()
+    const shown = await command(['webhooks', 'secret'], environment(gate))
+    const rotated = await command(['webhooks', 'secret', '--rotate'], environment(gate))
+    expect(shown.out).toMatch(/^whsec_\S+\n$/)
+    expect(rotated.out).toMatch(/^whsec_\S+\n$/)
+    expect(rotated.out).not.toBe(shown.out)
+    expect(rotated.err).toContain('the secret before it also signs until')
+  })
+
+  test('a run is listed, shown, followed to its end, and canceled', async () => {
+    await using gate = await startGate()
+    const done = await gate.testClient.runs.create({ agent: 'scripted', input: 'Say hello.' })
+    const watched = await command(['runs', 'watch', done.id], environment(gate))
+    expect(watched).toMatchObject({ code: 0, err: '' })
+    expect(watched.out).toMatch(/^#1 run\.created .*\n(#\d+ .*\n)+#\d+ run\.completed /)
+    expect((await command(['runs', 'show', done.id], environment(gate))).out).toContain('succeeded')
+
+    const script = { steps: [{ text: 'a long wait', delayMs: 600_000 }] }
+    const long = await gate.testClient.runs.create({ agent: 'scripted', input: 'Wait.', test: { script } })
+    const canceled = await command(['runs', 'cancel', long.id, '--json'], environment(gate))
+    expect(JSON.parse(canceled.out)).toMatchObject({ id: long.id, state: 'canceled' })
+    const again = await command(['runs', 'watch', long.id, '--json'], environment(gate))
+    expect(again.code).toBe(1)
+    const events = again.out
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+    expect(events.at(-1)).toMatchObject({ type: 'run.canceled', runId: long.id, seq: events.length })
+    expect((await command(['runs', 'list', '--status', 'canceled'], environment(gate))).out).toContain(
+      long.id,
+    )
+  })
+
+  test('what the gateway refuses is a sentence, and exit code 1', async () => {
+    await using gate = await startGate()
+    const missing = await command(['runs', 'show', 'run_nothing'], environment(gate))
+    expect(missing).toMatchObject({ code: 1, out: '' })
+    expect(missing.err).toMatch(/does not exist.*RESOURCE_NOT_FOUND, request req_/)
+  })
+
+  test('a gateway that is away is a sentence that says how to start one', async () => {
+    const outcome = await command(['runs', 'list'], {
+      AGENTGATE_BASE_URL: 'http://127.0.0.1:9',
+      AGENTGATE_API_KEY: 'org_live_x',
+    })
+    expect(outcome.code).toBe(1)
+    expect(outcome.err).toContain('./agentgate start')
+  }, 60_000)
+
+  test('without a key, and for wrong words, the exit code is 2', async () => {
+    const folder = await temporaryFolder()
+    const none = await command(['runs', 'list'], { AGENTGATE_DATA_DIR: folder })
+    expect(none).toMatchObject({ code: 2 })
+    expect(none.err).toContain('AGENTGATE_API_KEY')
+    expect(await command(['dance'], {})).toMatchObject({ code: 2, out: '' })
+    expect(await command(['runs', 'show'], {})).toMatchObject({ code: 2 })
+    expect(
+      await command(['demo', '--repo', 'https://git.example.com/a/b', '--prompt', 'x'], {}),
+    ).toMatchObject({
+      code: 2,
+      err: expect.stringContaining('OPENAI_API_KEY'),
+    })
+  })
+})
+
+describe('start', () => {
+  test('all mistakes of the settings are reported together, with exit code 78', async () => {
+    const outcome = await command(['start'], { PORT: 'eighty', LOG_LEVEL: 'loud', AGENTGATE_TYPO: '1' })
+    expect(outcome.code).toBe(78)
+    for (const name of ['PORT', 'LOG_LEVEL', 'AGENTGATE_TYPO']) expect(outcome.err).toContain(name)
+  })
+
+  test('a folder with somebody’s own files is refused and left alone', async () => {
+    const folder = await temporaryFolder()
+    await writeFile(join(folder, 'thesis.txt'), 'mine')
+    const outcome = await command(['start'], { AGENTGATE_DATA_DIR: folder, PORT: '0' })
+    expect(outcome.code).toBe(1)
+    expect(outcome.err).toContain('it holds thesis.txt')
+    expect(await readdir(folder)).toEqual(['thesis.txt'])
+  })
+
+  test('a port in use is a sentence, and the first keys are not lost', async () => {
+    const other = createServer().listen(0, '127.0.0.1')
+    await once(other, 'listening')
+    onTestFinished(() => void other.close())
+    const address = other.address()
+    const settings = await serverSettings()
+    settings.PORT = String(typeof address === 'object' ? address?.port : 0)
+    const outcome = await command(['start'], settings, { isTTY: true })
+    expect(outcome.code).toBe(1)
+    expect(outcome.err).toContain(settings.PORT)
+    const keys = await readFile(join(settings.AGENTGATE_DATA_DIR ?? '', 'first-keys.env'), 'utf8')
+    expect(keys).toMatch(/^AGENTGATE_API_KEY=org_live_/m)
+  })
+
+  test('a person sees the first keys once, and no file holds them', async () => {
+    const settings = await serverSettings()
+    const host = new FakeHost({ isTTY: true })
+    const ended = runCommandLine(['start'], asHost(host), settings)
+    const shown = await untilSaid(host, 'curl')
+    expect(shown).toMatch(/AGENTGATE_API_KEY=org_live_\S+\n.*AGENTGATE_TEST_API_KEY=org_test_/)
+    expect(shown).toMatch(/Bearer org_test_/)
+    host.emit('SIGINT')
+    expect(await ended).toBe(130)
+    expect(await readdir(settings.AGENTGATE_DATA_DIR ?? '')).not.toContain('first-keys.env')
+  })
+
+  test('elsewhere they go to a file of their user alone, and the curl line reads them from there', async () => {
+    const settings = await serverSettings()
+    const host = new FakeHost()
+    const ended = runCommandLine(['start'], asHost(host), settings)
+    const shown = await untilSaid(host, 'curl')
+    expect(shown).not.toMatch(/org_(?:live|test)_/)
+    const file = /first keys +(\S+)/.exec(shown)?.[1] ?? ''
+    expect((await stat(file)).mode & 0o777).toBe(0o600)
+    const line = shown.trimEnd().split('\n').at(-1) ?? ''
+    const { stdout } = await promisify(execFile)('/bin/sh', ['-c', line])
+    expect(JSON.parse(stdout)).toMatchObject({ mode: 'test', status: 'succeeded' })
+    host.emit('SIGTERM')
+    expect(await ended).toBe(0)
+  })
+
+  test('a second signal ends the process at once; what npm repeats is no second one', async () => {
+    vi.useFakeTimers()
+    onTestFinished(() => void vi.useRealTimers())
+    const host = new FakeHost()
+    const stop = watchStopSignals(asHost(host), { watchParent: false })
+    host.emit('SIGINT')
+    vi.advanceTimersByTime(100)
+    host.emit('SIGINT')
+    expect(await stop.asked).toBe(130)
+    expect(host.exits).toEqual([])
+    vi.advanceTimersByTime(1000)
+    host.emit('SIGTERM')
+    expect(host.exits).toEqual([143])
+    stop.forget()
+  })
+
+  test.each([['SIGTERM' as const], ['SIGKILL' as const]])(
+    '%s to npm drains the server that npm has started',
+    async (signal) => {
+      const settings = await serverSettings()
+      const npm = spawn('npm', ['start', '--silent', '--', '--json'], {
+        cwd: ROOT,
+        env: settings,
+        stdio: ['ignore', 'pipe', 'pipe'],
+        detached: true,
+      })
+      onTestFinished(() => endGroup(npm))
+      const { url }: { url: string } = JSON.parse(await firstLine(npm))
+      expect((await fetch(`${url}/healthz`)).status).toBe(200)
+      const talk = allOf(npm.stderr)
+      npm.kill(signal)
+      await npmGroupGone(npm)
+      expect(await talk).toMatch(/stopping: .*\n(.*\n)*stopped\n/)
+      await expect(fetch(`${url}/healthz`)).rejects.toThrow()
+    },
+    60_000,
+  )
+})
+
+/** All that stands on standard output once `text` is there. */
+async function untilSaid(host: FakeHost, text: string): Promise<string> {
+  let said = ''
+  for await (const chunk of host.stdout) {
+    said += String(chunk)
+    if (said.includes(text)) break
+  }
+  return said
+}
+
+async function firstLine({ stdout }: ChildProcess): Promise<string> {
+  let text = ''
+  for await (const chunk of stdout ?? []) {
+    text += String(chunk)
+    if (text.includes('\n')) break
+  }
+  return text.split('\n')[0] ?? ''
+}
+
+async function allOf(stream: Readable | null): Promise<string> {
+  let text = ''
+  for await (const chunk of stream ?? []) text += String(chunk)
+  return text
+}
+
+/** Fulfils when no process of npm's group is left. */
+async function npmGroupGone({ pid }: ChildProcess): Promise<void> {
+  while (isGroupAlive(pid ?? 0)) await pause(20)
+}
+
+function isGroupAlive(group: number): boolean {
+  try {
+    process.kill(-group, 0)
+    return true
+  } catch {
+    return false
+  }
+}
+
+function endGroup({ pid }: ChildProcess): void {
+  if (pid !== undefined && isGroupAlive(pid)) process.kill(-pid, 'SIGKILL')
+}
+
+describe('doctor', () => {
+  const there = { path: process.env.PATH ?? '', bwrap: '/usr/bin/bwrap', python: '/usr/bin/python3' }
+  const problem = (name: string, text: RegExp): Finding =>
+    expect.objectContaining({ name, standing: 'problem', text: expect.stringMatching(text) })
+
+  test('an old Node is found', () => {
+    expect(examineNode('18.20.0')).toEqual(problem('node', /too old/))
+    expect(examineNode('20.19.0').standing).toBe('ok')
+    expect(examineNode('24.1.0').standing).toBe('ok')
+  })
+
+  test('a PATH without git is found', async () => {
+    expect(await examineGit(there)).toMatchObject({ standing: 'ok', text: expect.stringMatching(/^\d/) })
+    expect(await examineGit({ ...there, path: '/nonexistent' })).toEqual(problem('git', /none on PATH/))
+  })
+
+  test('the jail and each of its promises are tried', async () => {
+    const findings = await examineJail(there, 'bubblewrap')
+    expect(findings.map(({ name }) => name)).toEqual(
+      expect.arrayContaining(['bubblewrap', 'jail', 'jail: network', 'jail: memory']),
+    )
+    expect(findings.filter(({ standing }) => standing === 'problem')).toEqual([])
+  }, 60_000)
+
+  test('a missing bubblewrap is found, and is a warning to who does without', async () => {
+    const without = { ...there, bwrap: '/nonexistent/bwrap' }
+    const findings = await examineJail(without, 'bubblewrap')
+    expect(findings).toContainEqual(problem('bubblewrap', /no working/))
+    expect(findings).toContainEqual(problem('jail', /refused/))
+    expect(findings[0]?.remedy).toContain('apt-get install bubblewrap')
+    expect((await examineJail(without, 'none')).map(({ standing }) => standing)).toEqual([
+      'warning',
+      'warning',
+    ])
+  })
+
+  test('missing modules of Python are a warning', async () => {
+    expect(await examinePython({ ...there, python: '/nonexistent' })).toMatchObject({ standing: 'warning' })
+  })
+
+  test('a data folder of others, and one that cannot be made, are found', async () => {
+    const folder = await temporaryFolder()
+    expect(await examineDataFolder(join(folder, 'new/deep'))).toMatchObject({ standing: 'ok' })
+    await writeFile(join(folder, 'thesis.txt'), 'mine')
+    expect(findForeignEntry(folder)).toBe('thesis.txt')
+    expect(await examineDataFolder(folder)).toEqual(problem('data folder', /holds thesis\.txt/))
+    expect(await examineDataFolder(join(folder, 'thesis.txt/data'))).toEqual(
+      problem('data folder', /not ours|cannot/),
+    )
+    expect(await examineDataFolder('/proc/agentgate')).toEqual(problem('data folder', /cannot be written/))
+  })
+
+  test('a port in use is found, and a gateway on it is none', async () => {
+    const other = createServer((socket) => socket.destroy()).listen(0, '127.0.0.1')
+    await once(other, 'listening')
+    onTestFinished(() => void other.close())
+    const address = other.address()
+    const port = typeof address === 'object' && address ? address.port : 0
+    expect(await examinePort({ host: '127.0.0.1', port })).toEqual(problem('port', /EADDRINUSE/))
+    await using gate = await startGate()
+    const taken = { host: '127.0.0.1', port: Number(new URL(gate.url).port) }
+    expect(await examinePort(taken)).toMatchObject({
+      standing: 'ok',
+      text: expect.stringContaining('gateway'),
+    })
+  })
+
+  test('a database that does not answer is found', async () => {
+    const databaseUrl = new Secret(await provideTestDatabase())
+    expect(await examineDatabase({ databaseUrl })).toMatchObject({ standing: 'ok' })
+    const away = new Secret('postgresql://nobody:hunter2@127.0.0.1:9/none')
+    const finding = await examineDatabase({ databaseUrl: away })
+    expect(finding).toEqual(problem('database', /does not work/))
+    expect(JSON.stringify(finding)).not.toContain('hunter2')
+  })
+
+  test('providers are named, and their keys are not', () => {
+    const finding = examineProviders(readConfig({ OPENAI_API_KEY: 'sk-very-secret' }))
+    expect(finding).toMatchObject({ standing: 'ok', text: expect.stringContaining('openai') })
+    expect(JSON.stringify(finding)).not.toContain('sk-very')
+    expect(examineProviders(readConfig({})).standing).toBe('warning')
+  })
+
+  test('as JSON it says whether all is well, and wrong settings are findings', async () => {
+    const { code, out } = await command(['doctor', '--json'], { PATH: '/nonexistent', PORT: 'eighty' })
+    expect(code).toBe(1)
+    const report: { ok: boolean; findings: Finding[] } = JSON.parse(out)
+    expect(report.ok).toBe(false)
+    expect(report.findings).toContainEqual(problem('settings', /PORT/))
+    expect(report.findings).toContainEqual(problem('git', /none/))
+  })
+})
