@@ -83,6 +83,7 @@ async function demonstrate(options: DemoOptions, opened: Opened): Promise<boolea
     },
     { opened, mayGoWithoutJail: !options.repository && isScripted(settings), tell },
   )
+  signal.throwIfAborted()
   const keys = app.firstSecrets
   if (keys === null) throw new Error('a new database has given out no keys')
   secret = keys.webhookSecret.reveal()

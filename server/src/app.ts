@@ -21,6 +21,7 @@ import type { Backoff } from './lib/backoff.ts'
 import type { Clock } from './lib/clock.ts'
 import { newId } from './lib/id.ts'
 import { Metrics } from './lib/metrics.ts'
+import { asStandardFetch } from './outbound/fetch-adapter.ts'
 import { createGuardedFetch } from './outbound/guarded-fetch.ts'
 import { type Database, openDatabase } from './storage/database.ts'
 import { databaseClock } from './storage/database-clock.ts'
@@ -88,7 +89,8 @@ export async function startApp(config: Config, effects: Effects): Promise<App> {
     })
     rooms.defer(() => fetch.close())
     const metrics = new Metrics()
-    const desk = new CredentialDesk({ database, vault, config, clock })
+    const forgeFetch = asStandardFetch(fetch.fetch, { timeoutMs: 30_000, maxAnswerBytes: 8 * 2 ** 20 })
+    const desk = new CredentialDesk({ database, vault, config, clock, forgeFetch })
     const slots = new Map<string, JailSlot>()
     const workspaces = new Workspaces({
       root: join(root, 'git'),

@@ -25,7 +25,7 @@ export function readPrices({ models, unpriced, perMinute }: PriceSettings, mista
   return {
     models: listed,
     unpriced: readPrice(unpriced, 'AGENTGATE_PRICE_UNPRICED', mistakes),
-    perSecond: Math.ceil((perMinute * MICRO_PER_CREDIT) / 60),
+    perMinute: Math.ceil(perMinute * MICRO_PER_CREDIT),
   }
 }
 

@@ -106,6 +106,12 @@ export const VARIABLES = [
     fallback: '10000',
     sentence: 'Runs an organisation may have waiting, in each mode; more are refused with QUEUE_FULL.',
   },
+  {
+    name: 'AGENTGATE_ROLE',
+    fallback: 'all',
+    sentence:
+      'all, api (takes orders, works on none) or worker (works; no HTTP but health and metrics, and those only where PORT is given).',
+  },
   { name: 'AGENTGATE_SLOTS', fallback: '64', sentence: 'Runs this process works on at once.' },
   {
     name: 'AGENTGATE_JAIL_SLOTS',
@@ -139,6 +145,16 @@ export const VARIABLES = [
     fallback: '2048',
     sentence: 'Largest workspace and mirror, in MiB; a run over it ends as disk_limit.',
   },
+  {
+    name: 'AGENTGATE_MIN_DISK_MB',
+    fallback: '512',
+    sentence: 'Free space of the data folder, in MiB, below which new runs are refused; 0 never refuses.',
+  },
+  {
+    name: 'AGENTGATE_RETENTION_DAYS',
+    fallback: '0',
+    sentence: 'Days that events, journal and artifacts of a finished run are kept; 0 keeps them for ever.',
+  },
   { name: 'AGENTGATE_RATE_READS', fallback: '1000', sentence: 'Reads per organisation and minute.' },
   { name: 'AGENTGATE_RATE_WRITES', fallback: '100', sentence: 'Writes per organisation and minute.' },
   {
@@ -162,9 +178,13 @@ export const VARIABLES = [
 export type VariableName = (typeof VARIABLES)[number]['name']
 export type Environment = Readonly<Record<string, string | undefined>>
 
+export type Role = 'all' | 'api' | 'worker'
+
 export interface Config {
+  role: Role
   host: string
-  port: number
+  /** `null` for a worker that was given none. */
+  port: number | null
   logLevel: string
   databaseUrl: Secret | null
   dataDir: string
@@ -184,6 +204,9 @@ export interface Config {
   githubHosts: Record<string, string>
   setupHosts: string[]
   diskLimitBytes: number
+  minDiskBytes: number
+  /** `null` keeps for ever. */
+  retentionMs: number | null
   rates: { reads: number; writes: number; submissions: number; control: number }
   leaseMs: number
   drainMs: number
@@ -223,9 +246,13 @@ export function readConfig(environment: Environment): Config {
     mistakes.push('AGENTGATE_MASTER_KEY must be base64 of exactly 32 bytes.')
   }
   const providers = readProviders(read)
+  const role = read.choice('AGENTGATE_ROLE', ['all', 'api', 'worker'])
+  const port = read.number('PORT', { min: 0, max: 65_535 })
+  const retentionDays = read.number('AGENTGATE_RETENTION_DAYS', { min: 0, max: 36_500 })
   const config: Config = {
+    role,
     host: read.text('HOST') ?? '127.0.0.1',
-    port: read.number('PORT', { min: 0, max: 65_535 }),
+    port: role === 'worker' && read.text('PORT') === null ? null : port,
     logLevel: read.choice('LOG_LEVEL', ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']),
     databaseUrl,
     dataDir: resolve(read.text('AGENTGATE_DATA_DIR') ?? join(ROOT, '.agentgate')),
@@ -257,6 +284,8 @@ export function readConfig(environment: Environment): Config {
       (host) => host !== "''" && host !== '""',
     ),
     diskLimitBytes: read.number('AGENTGATE_DISK_LIMIT_MB', { min: 1, max: 1_000_000 }) * 2 ** 20,
+    minDiskBytes: read.number('AGENTGATE_MIN_DISK_MB', { min: 0, max: 100_000_000 }) * 2 ** 20,
+    retentionMs: retentionDays === 0 ? null : retentionDays * 86_400_000,
     rates: {
       reads: read.number('AGENTGATE_RATE_READS', { min: 1, max: 10_000_000 }),
       writes: read.number('AGENTGATE_RATE_WRITES', { min: 1, max: 10_000_000 }),

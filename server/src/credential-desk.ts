@@ -27,6 +27,8 @@ export interface CredentialDeskOptions {
   vault: Vault
   config: Pick<Config, 'githubHosts' | 'providers'>
   clock: Clock
+  /** Reaches forges, and nothing that a caller should not make us reach. */
+  forgeFetch: typeof fetch
 }
 
 /** Opens stored git credentials for the worker's own git and for forges, and to know what to mask; for nobody else. */
@@ -59,7 +61,11 @@ export class CredentialDesk {
     )
     if (row === undefined) return undefined
     const apiBaseUrls = row.apiBaseUrl === null ? githubHosts : { ...githubHosts, [host]: row.apiBaseUrl }
-    return forgeFor(repository, { apiBaseUrls, token: await this.#open(row) })
+    return forgeFor(repository, {
+      apiBaseUrls,
+      token: await this.#open(row),
+      fetch: this.#options.forgeFetch,
+    })
   }
 
   /** Masks this gateway's own keys and, where a run has a workspace, what its owner's git hosts accept. */

@@ -208,7 +208,7 @@ describe('money', () => {
   })
 
   test('the prices of a run are those of when it was created', () => {
-    const dear = { ...PRICES, perSecond: 1_000_000 }
+    const dear = { ...PRICES, perMinute: 60_000_000 }
     const run = lived(someFacts({ prices: dear }), [CLAIM])
     expect(next(run, COMPLETE, AT + 4_000).after.chargedMicro).toBe(3_000_000)
   })

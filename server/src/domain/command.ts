@@ -4,7 +4,7 @@ import type { JsonValue } from './json.ts'
 import type { Delivery, FailedReason, PublicError, Stage, StatusReason, Verification } from './lifecycle.ts'
 import { isFinal } from './lifecycle.ts'
 import type { TokenUsage } from './money.ts'
-import { creditsCharged, MICRO_PER_CREDIT, priceTokens } from './money.ts'
+import { creditsCharged, MICRO_PER_CREDIT, priceSeconds, priceTokens } from './money.ts'
 import { chargeAt, costSoFar, dueAt, queueDeadline, type Run, stageOf } from './run.ts'
 import type { ToolEffect, ToolErrorCode } from './tool-call.ts'
 
@@ -252,15 +252,15 @@ function limitReached(run: Run): Refusal | null {
   return null
 }
 
-/** Ten minutes of work are held beyond the tokens of a step, so that what follows the step is covered too. */
-const HELD_AHEAD_SECONDS = 600
+/** Five minutes of work are held beyond the tokens of a step, so that what follows the step is covered too. */
+const HELD_AHEAD_MS = 5 * 60_000
 
 /** The hold with which the step may start: it covers all so far and the step's worst case, in whole credits. */
 function holdFor(run: Run, command: Extract<Command, { type: 'begin_step' }>): number | Refusal {
   const { prices, constraints } = run.facts
   if (prices === null) return run.heldMicro
   const worst =
-    priceTokens(prices, command.model, command.worstCase).micro + HELD_AHEAD_SECONDS * prices.perSecond
+    priceTokens(prices, command.model, command.worstCase).micro + priceSeconds(prices, HELD_AHEAD_MS)
   const needed = creditsCharged(costSoFar(run, command.at) + worst) * MICRO_PER_CREDIT
   if (constraints.maxCredits !== null && needed > constraints.maxCredits * MICRO_PER_CREDIT) {
     const message = `The next step may cost more than what is left of ${constraints.maxCredits} credits.`

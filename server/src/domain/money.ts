@@ -28,8 +28,8 @@ export interface PriceBook {
   models: Readonly<Record<string, ModelPrice>>
   /** For a model that is not in the book; what it gives is a floor, marked `estimated`. */
   unpriced: ModelPrice
-  /** Micro-credits per started second of `running`. */
-  perSecond: number
+  /** Micro-credits per minute of `running`, counted by started seconds. */
+  perMinute: number
 }
 
 export interface Price {
@@ -48,7 +48,8 @@ export function priceTokens(book: PriceBook, model: string, usage: TokenUsage): 
   return { micro: Math.ceil(perThousand / 1000), estimated: listed === undefined }
 }
 
-export const priceSeconds = (book: PriceBook, ms: number): number => Math.ceil(ms / 1000) * book.perSecond
+export const priceSeconds = (book: PriceBook, ms: number): number =>
+  Math.ceil((Math.ceil(ms / 1000) * book.perMinute) / 60)
 
 /** Whole credits for people, rounded up once, at settlement. */
 export const creditsCharged = (micro: number): number => Math.ceil(micro / MICRO_PER_CREDIT)

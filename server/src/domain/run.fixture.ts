@@ -12,7 +12,7 @@ export const AT = Date.UTC(2026, 0, 1)
 export const PRICES: PriceBook = {
   models: { 'openai/listed': { input: 100_000, output: 400_000, cached: 10_000 } },
   unpriced: { input: 500_000, output: 2_000_000, cached: 50_000 },
-  perSecond: 1_667,
+  perMinute: 100_000,
 }
 
 export function someFacts(overrides: Partial<RunFacts> = {}): RunFacts {

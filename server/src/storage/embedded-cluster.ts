@@ -9,6 +9,7 @@ import { GateError } from '../domain/error.ts'
 export type ServerUser = { uid: number; gid: number } | undefined
 
 export const EMBEDDED_USER = 'agentgate'
+export const EMBEDDED_DATABASE = 'agentgate'
 
 /** The environment of PostgreSQL's programs: none of ours, which may hold keys. */
 export const SERVER_ENV = { PATH: '/usr/bin:/bin', LC_ALL: 'C', TZ: 'UTC' }

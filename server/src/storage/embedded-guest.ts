@@ -1,11 +1,8 @@
 import { GateError } from '../domain/error.ts'
 import type { SocketAddress } from './database.ts'
-import { EMBEDDED_USER } from './embedded-cluster.ts'
+import { EMBEDDED_DATABASE, EMBEDDED_USER } from './embedded-cluster.ts'
 import { findClusterOf } from './embedded-folder.ts'
 import { isPostmaster, PORT, readPostmaster } from './embedded-process.ts'
-
-/** The database of a gateway, as the supervisor makes it. */
-export const EMBEDDED_DATABASE = 'agentgate'
 
 /**
  * The server that another gateway supervises on the data folder of its embedded database: to work on it as a guest,

@@ -12,7 +12,7 @@ import { GateError } from '../domain/error.ts'
 import { type Backoff, backoffMs } from '../lib/backoff.ts'
 import { type DedicatedConnection, openConnection, type SocketAddress } from './database.ts'
 import { DatabaseError } from './database-error.ts'
-import { EMBEDDED_USER } from './embedded-cluster.ts'
+import { EMBEDDED_DATABASE, EMBEDDED_USER } from './embedded-cluster.ts'
 import { type ClusterFolder, openClusterFolder } from './embedded-folder.ts'
 import {
   clearRemains,
@@ -61,7 +61,6 @@ interface Reached {
 
 type Start = EmbeddedOptions & { folder: ClusterFolder }
 
-const DATABASE = EMBEDDED_DATABASE
 const SUPERVISOR_LOCK = [0x6761_7465, 1] as const
 const RESTART: Backoff = { firstMs: 100, factor: 2, maxMs: 10_000 }
 const LAUNCHES = 3
@@ -98,7 +97,7 @@ class Supervisor implements EmbeddedPostgres {
   constructor(start: Start, server: Reached) {
     // A server that was started elsewhere keeps its socket folder, also after a restart: pools know it by that.
     this.#start = { ...start, folder: { ...start.folder, socketDir: server.socketDir } }
-    this.connection = addressOf(this.#start.folder, DATABASE)
+    this.connection = addressOf(this.#start.folder, EMBEDDED_DATABASE)
     this.version = start.folder.binaries.version
     this.adopted = server.adopted
     this.#pid = server.pid
@@ -303,6 +302,6 @@ async function takeLock(session: DedicatedConnection, dataDir: string): Promise<
 }
 
 async function ensureDatabase(session: DedicatedConnection): Promise<void> {
-  const found = await session.query('select from pg_database where datname = $1', [DATABASE])
-  if (found.length === 0) await session.query(`create database ${DATABASE}`)
+  const found = await session.query('select from pg_database where datname = $1', [EMBEDDED_DATABASE])
+  if (found.length === 0) await session.query(`create database ${EMBEDDED_DATABASE}`)
 }

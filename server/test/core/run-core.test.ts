@@ -111,7 +111,7 @@ function factsOf(overrides: Partial<RunFacts> = {}): RunFacts {
     order: null,
     constraints: DEFAULT_CONSTRAINTS,
     reserveMicro: 50_000_000,
-    prices: { models: {}, unpriced: { input: 0, output: 0, cached: 0 }, perSecond: 1_000 },
+    prices: { models: {}, unpriced: { input: 0, output: 0, cached: 0 }, perMinute: 60_000 },
     webhookUrl: null,
     script: null,
     metadata: {},
