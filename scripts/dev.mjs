@@ -38,10 +38,13 @@ for (const folder of ['server/src', 'sdk/typescript/src']) {
     timer = setTimeout(restart, SETTLE_MS)
   })
 }
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
-  process.on(signal, () => {
-    isEnding = true
-    if (server) server.kill(signal)
-    else process.exit(0)
-  })
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => end(signal))
+// npm does not always pass signals on: when it is gone, so are we.
+const parent = process.ppid
+setInterval(() => process.ppid === parent || isEnding || end('SIGTERM'), 200).unref()
+
+function end(signal) {
+  isEnding = true
+  if (server) server.kill(signal)
+  else process.exit(0)
 }

@@ -11,6 +11,8 @@ import { Conductor } from './conduct/conductor.ts'
 import type { Config } from './config.ts'
 import { CredentialDesk } from './credential-desk.ts'
 import { DEFAULT_CONSTRAINTS } from './domain/facts.ts'
+import type { Scope } from './domain/fairness.ts'
+import { NO_CAP } from './engine/decisions.ts'
 import { Engine } from './engine/engine.ts'
 import { type FirstSecrets, found } from './founding.ts'
 import { createHttpServer, type HttpServer } from './http/server.ts'
@@ -158,7 +160,7 @@ export async function startApp(config: Config, effects: Effects): Promise<App> {
       worker,
       performer: conductor,
       slots: config.slots,
-      capOf: () => config.maxConcurrentRuns,
+      capOf: ({ kind }) => capsOf(config)[kind],
       maxQueued: config.maxQueuedRuns,
       leaseMs: config.leaseMs,
       renewMs: config.leaseMs / 3,
@@ -229,6 +231,12 @@ export async function startApp(config: Config, effects: Effects): Promise<App> {
     throw error
   }
 }
+
+const capsOf = (config: Config): Record<Scope['kind'], number> => ({
+  organization: config.maxConcurrentRuns,
+  tenant: config.maxConcurrentRunsPerTenant ?? NO_CAP,
+  agent: config.maxConcurrentRunsPerAgent ?? NO_CAP,
+})
 
 /** Rooms in the order they were opened; Node 20 has no `AsyncDisposableStack`. */
 class Rooms {

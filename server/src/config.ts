@@ -2,180 +2,11 @@
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Provider, type ProviderKind, readPrices } from './config-values.ts'
+import { VARIABLES, type VariableName } from './config-variables.ts'
 import type { PriceBook } from './domain/money.ts'
 import { MICRO_PER_CREDIT } from './domain/money.ts'
 import { Secret } from './lib/secret.ts'
 
-export interface Variable {
-  name: string
-  /** As text, or what happens without it. */
-  fallback: string
-  sentence: string
-  isSecret?: true
-}
-
-/** Every variable there is. An empty value counts as missing. */
-export const VARIABLES = [
-  { name: 'HOST', fallback: '127.0.0.1', sentence: 'Address to listen on.' },
-  { name: 'PORT', fallback: '8080', sentence: 'Port to listen on; 0 takes a free one.' },
-  { name: 'LOG_LEVEL', fallback: 'info', sentence: 'One of fatal, error, warn, info, debug, trace, silent.' },
-  {
-    name: 'DATABASE_URL',
-    fallback: 'an embedded PostgreSQL in the data folder',
-    sentence: 'PostgreSQL 15 or newer, reached directly or through a session pooler.',
-    isSecret: true,
-  },
-  {
-    name: 'AGENTGATE_DATA_DIR',
-    fallback: '.agentgate beside the program',
-    sentence: 'Folder for the embedded database, keys, repositories and workspaces.',
-  },
-  {
-    name: 'AGENTGATE_MASTER_KEY',
-    fallback: 'a file in the data folder (embedded database only)',
-    sentence: 'Base64 of 32 bytes that stored credentials are sealed with; must be given with DATABASE_URL.',
-    isSecret: true,
-  },
-  {
-    name: 'AGENTGATE_PUBLIC_URL',
-    fallback: 'http://HOST:PORT',
-    sentence: 'Where clients and people reach this server; used in links.',
-  },
-  { name: 'OPENAI_API_KEY', fallback: 'none', sentence: 'Key for models named openai/… .', isSecret: true },
-  {
-    name: 'AGENTGATE_OPENAI_BASE_URL',
-    fallback: 'https://api.openai.com/v1',
-    sentence: 'Base URL of the OpenAI API, for proxies.',
-  },
-  {
-    name: 'ANTHROPIC_API_KEY',
-    fallback: 'none',
-    sentence: 'Key for models named anthropic/… .',
-    isSecret: true,
-  },
-  {
-    name: 'AGENTGATE_ANTHROPIC_BASE_URL',
-    fallback: 'https://api.anthropic.com/v1',
-    sentence: 'Base URL of the Anthropic API, for proxies.',
-  },
-  {
-    name: 'AGENTGATE_COMPATIBLE_BASE_URL',
-    fallback: 'none',
-    sentence: 'Base URL of an OpenAI-compatible endpoint, for models named compatible/… .',
-  },
-  {
-    name: 'AGENTGATE_COMPATIBLE_API_KEY',
-    fallback: 'none',
-    sentence: 'Key of the OpenAI-compatible endpoint.',
-    isSecret: true,
-  },
-  {
-    name: 'AGENTGATE_MODELS',
-    fallback: 'the default model of each provider with a key',
-    sentence: 'Models of the coder, comma-separated, in the order to try them: provider/model.',
-  },
-  {
-    name: 'AGENTGATE_MAX_OUTPUT_TOKENS',
-    fallback: '8192',
-    sentence: 'Most tokens a model may answer in one step.',
-  },
-  {
-    name: 'AGENTGATE_PRICES',
-    fallback: '{}',
-    sentence:
-      'JSON of credits per thousand tokens by model: {"openai/x":{"input":0.1,"output":0.4,"cached":0.01}}.',
-  },
-  {
-    name: 'AGENTGATE_PRICE_UNPRICED',
-    fallback: '{"input":0.5,"output":2,"cached":0.05}',
-    sentence: 'Credits per thousand tokens of a model without a price; such costs are marked estimated.',
-  },
-  { name: 'AGENTGATE_PRICE_PER_MINUTE', fallback: '0.1', sentence: 'Credits per minute of work.' },
-  {
-    name: 'AGENTGATE_INITIAL_CREDITS',
-    fallback: '10000',
-    sentence: 'Credits granted to the organisation that the first start makes.',
-  },
-  {
-    name: 'AGENTGATE_MAX_CONCURRENT_RUNS',
-    fallback: '10',
-    sentence: 'Runs an organisation may have at work at once, in each mode; the next one queues.',
-  },
-  {
-    name: 'AGENTGATE_MAX_QUEUED_RUNS',
-    fallback: '10000',
-    sentence: 'Runs an organisation may have waiting, in each mode; more are refused with QUEUE_FULL.',
-  },
-  {
-    name: 'AGENTGATE_ROLE',
-    fallback: 'all',
-    sentence:
-      'all, api (takes orders, works on none) or worker (works; no HTTP but health and metrics, and those only where PORT is given).',
-  },
-  { name: 'AGENTGATE_SLOTS', fallback: '64', sentence: 'Runs this process works on at once.' },
-  {
-    name: 'AGENTGATE_JAIL_SLOTS',
-    fallback: '16',
-    sentence: 'Work orders this process has a jail for at once; as root each has a uid of its own.',
-  },
-  {
-    name: 'AGENTGATE_JAIL',
-    fallback: 'bubblewrap',
-    sentence: 'bubblewrap, or none to run agents with the server’s own rights. Only for work you trust.',
-  },
-  {
-    name: 'AGENTGATE_ALLOWED_PRIVATE_HOSTS',
-    fallback: 'none',
-    sentence:
-      'Comma-separated host:port, CIDR or CIDR:port in private ranges that repositories and webhooks may use, also over http.',
-  },
-  {
-    name: 'AGENTGATE_GITHUB_HOSTS',
-    fallback: 'none',
-    sentence:
-      'Further GitHub hosts, comma-separated host=apiBaseUrl, such as git.example.com=https://git.example.com/api/v3.',
-  },
-  {
-    name: 'AGENTGATE_SETUP_HOSTS',
-    fallback: 'registry.npmjs.org,pypi.org,files.pythonhosted.org',
-    sentence: 'Hosts the setup phase may reach through its proxy; empty text in quotes turns the phase off.',
-  },
-  {
-    name: 'AGENTGATE_DISK_LIMIT_MB',
-    fallback: '2048',
-    sentence: 'Largest workspace and mirror, in MiB; a run over it ends as disk_limit.',
-  },
-  {
-    name: 'AGENTGATE_MIN_DISK_MB',
-    fallback: '512',
-    sentence: 'Free space of the data folder, in MiB, below which new runs are refused; 0 never refuses.',
-  },
-  {
-    name: 'AGENTGATE_RETENTION_DAYS',
-    fallback: '0',
-    sentence: 'Days that events, journal and artifacts of a finished run are kept; 0 keeps them for ever.',
-  },
-  { name: 'AGENTGATE_RATE_READS', fallback: '1000', sentence: 'Reads per organisation and minute.' },
-  { name: 'AGENTGATE_RATE_WRITES', fallback: '100', sentence: 'Writes per organisation and minute.' },
-  {
-    name: 'AGENTGATE_RATE_SUBMISSIONS',
-    fallback: '20',
-    sentence: 'Created runs per organisation and minute.',
-  },
-  { name: 'AGENTGATE_RATE_CONTROL', fallback: '600', sentence: 'Cancels per organisation and minute.' },
-  {
-    name: 'AGENTGATE_LEASE_SECONDS',
-    fallback: '15',
-    sentence: 'How long a worker may be silent before its runs are taken over.',
-  },
-  {
-    name: 'AGENTGATE_DRAIN_SECONDS',
-    fallback: '20',
-    sentence: 'How long a stop waits for work to be handed back.',
-  },
-] as const satisfies readonly Variable[]
-
-export type VariableName = (typeof VARIABLES)[number]['name']
 export type Environment = Readonly<Record<string, string | undefined>>
 
 export type Role = 'all' | 'api' | 'worker'
@@ -183,8 +14,9 @@ export type Role = 'all' | 'api' | 'worker'
 export interface Config {
   role: Role
   host: string
-  /** `null` for a worker that was given none. */
-  port: number | null
+  port: number
+  /** False for a worker that was given no port. */
+  listens: boolean
   logLevel: string
   databaseUrl: Secret | null
   dataDir: string
@@ -196,6 +28,8 @@ export interface Config {
   prices: PriceBook
   initialCredits: number
   maxConcurrentRuns: number
+  maxConcurrentRunsPerTenant: number | null
+  maxConcurrentRunsPerAgent: number | null
   maxQueuedRuns: number
   slots: number
   jailSlots: number
@@ -247,12 +81,12 @@ export function readConfig(environment: Environment): Config {
   }
   const providers = readProviders(read)
   const role = read.choice('AGENTGATE_ROLE', ['all', 'api', 'worker'])
-  const port = read.number('PORT', { min: 0, max: 65_535 })
   const retentionDays = read.number('AGENTGATE_RETENTION_DAYS', { min: 0, max: 36_500 })
   const config: Config = {
     role,
     host: read.text('HOST') ?? '127.0.0.1',
-    port: role === 'worker' && read.text('PORT') === null ? null : port,
+    port: read.number('PORT', { min: 0, max: 65_535 }),
+    listens: role !== 'worker' || read.text('PORT') !== null,
     logLevel: read.choice('LOG_LEVEL', ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']),
     databaseUrl,
     dataDir: resolve(read.text('AGENTGATE_DATA_DIR') ?? join(ROOT, '.agentgate')),
@@ -274,6 +108,8 @@ export function readConfig(environment: Environment): Config {
       max: Number.MAX_SAFE_INTEGER / MICRO_PER_CREDIT,
     }),
     maxConcurrentRuns: read.number('AGENTGATE_MAX_CONCURRENT_RUNS', { min: 1, max: 1_000_000 }),
+    maxConcurrentRunsPerTenant: read.cap('AGENTGATE_MAX_CONCURRENT_RUNS_PER_TENANT'),
+    maxConcurrentRunsPerAgent: read.cap('AGENTGATE_MAX_CONCURRENT_RUNS_PER_AGENT'),
     maxQueuedRuns: read.number('AGENTGATE_MAX_QUEUED_RUNS', { min: 1, max: 100_000_000 }),
     slots: read.number('AGENTGATE_SLOTS', { min: 1, max: 10_000 }),
     jailSlots: read.number('AGENTGATE_JAIL_SLOTS', { min: 1, max: 1_000 }),
@@ -404,6 +240,9 @@ function reader(environment: Environment, mistakes: string[]) {
         return number
       mistakes.push(`${name} must be a ${whole ? 'whole ' : ''}number from ${min} to ${max}, not "${value}".`)
       return min
+    },
+    cap(name: VariableName): number | null {
+      return text(name) === null ? null : this.number(name, { min: 1, max: 1_000_000 })
     },
     choice<C extends string>(name: VariableName, choices: readonly [C, ...C[]]): C {
       const value = text(name) ?? fallbackOf(name)

@@ -3,7 +3,7 @@ import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import { KEY_NAMES } from '../src/cli/first-keys.ts'
-import { VARIABLES } from '../src/config.ts'
+import { VARIABLES } from '../src/config-variables.ts'
 import { STATUS_REASONS } from '../src/domain/lifecycle.ts'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))

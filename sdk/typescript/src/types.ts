@@ -280,6 +280,8 @@ export interface Run {
   pending: PendingAction[]
   /** Number of the newest event. */
   lastSeq: number
+  /** Its place in its queue, 1 for the next; `null` unless one queued run was read. */
+  queuePosition: number | null
   /** How many workers have claimed the run. */
   attempt: number
   iterations: number

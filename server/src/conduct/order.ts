@@ -298,7 +298,8 @@ export class OrderConduct implements AsyncDisposable {
       commit: iteration.commit ?? workspace.baseCommit,
       gates: await this.#lastGates(),
       forge,
-      testUrlOf: (branch) => this.#room.workspaces.testRemote(organisationOf(facts), repository).urlOf(branch),
+      testUrlOf: (branch) =>
+        this.#room.workspaces.testRemote(organisationOf(facts), repository).urlOf(branch),
       runUrl: this.#room.runUrl(facts.id),
       clean: this.#clean,
       clock: this.#room.clock,

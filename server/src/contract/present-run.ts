@@ -11,7 +11,7 @@ export type RunView = Static<typeof Run>
  * A run as clients see it. The answer depends on the run alone and not on the time of asking, so that an unchanged
  * run has an unchanged ETag and a replayed create the same bytes.
  */
-export function presentRun(run: DomainRun): RunView {
+export function presentRun(run: DomainRun, queuePosition?: number): RunView {
   const { facts, outcome } = run
   const partialOutput = outcome?.partialOutput ?? null
   const [provider, model] = splitModel(facts.models[0] ?? '')
@@ -26,6 +26,7 @@ export function presentRun(run: DomainRun): RunView {
     statusReason: run.statusReason,
     pending: [],
     lastSeq: run.lastSeq,
+    ...(queuePosition !== undefined && { queuePosition }),
     attempt: run.attempt,
     iterations: run.iteration.n,
     input: facts.input,

@@ -134,6 +134,9 @@ export const Run = named(
         'All the run waits for from outside; enough to go on after losing everything.',
       ),
       lastSeq: count('The number of its newest event.'),
+      queuePosition: optional(
+        count('Its place in its queue, 1 for the next; shown where one queued run is read.'),
+      ),
       attempt: count('How many workers have taken it up.'),
       iterations: count('Rounds of work and verification that were begun.'),
       input: anyJson('What the agent got.'),

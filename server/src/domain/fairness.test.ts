@@ -15,7 +15,7 @@ const lane = (tenantId: string, more: Partial<Lane> = {}): Lane => ({
   ...more,
 })
 
-const scopeOf = (of: Lane): string => scopesOf(of)[0] ?? ''
+const scopeOf = (of: Lane): string => scopesOf(of)[0]?.key ?? ''
 
 /** Lanes as storage keeps them: picks move tags, count queued runs down, and carry virtual time on. */
 class Queue {

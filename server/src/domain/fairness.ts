@@ -13,28 +13,41 @@ export interface Lane {
   weight: number
 }
 
-/** How many more runs each scope may have at work; a scope that is not listed has no cap. */
+/** What a cap may be set on. */
+export interface Scope {
+  kind: 'organization' | 'tenant' | 'agent'
+  key: string
+}
+
+/** How many more runs each scope may have at work, by key; a scope that is not listed has no cap. */
 export type Room = ReadonlyMap<string, number>
 
-export interface Pick {
+export interface Turn {
   lane: Lane
   virtualTime: number
 }
 
-/** The scopes whose caps bind runs of a lane. */
-export const scopesOf = (lane: { organizationId: string; mode: string }): string[] => [
-  `${lane.organizationId}/${lane.mode}`,
-]
+type Place = Pick<Lane, 'organizationId' | 'mode' | 'tenantId' | 'agent'>
+
+/** The scopes that runs of a lane count in. */
+export function scopesOf({ organizationId, mode, tenantId, agent }: Place): Scope[] {
+  const organization = `${organizationId}/${mode}`
+  return [
+    { kind: 'organization', key: organization },
+    ...(tenantId === '' ? [] : [{ kind: 'tenant' as const, key: `${organization}/tenant/${tenantId}` }]),
+    { kind: 'agent', key: `${organization}/agent/${agent}` },
+  ]
+}
 
 /** Which lanes get the `free` slots, in order; a lane may be picked several times. Pure. */
 export function pickClaims(
   lanes: readonly Lane[],
   room: Room,
   options: { free: number; virtualTime: number },
-): Pick[] {
+): Turn[] {
   const left = new Map(room)
   const open = lanes.map((lane) => ({ lane, tag: lane.tag, queued: lane.queued }))
-  const picks: Pick[] = []
+  const picks: Turn[] = []
   let virtualTime = options.virtualTime
   while (picks.length < options.free) {
     const eligible = open.filter((each) => each.queued > 0 && hasRoom(left, each.lane))
@@ -47,9 +60,9 @@ export function pickClaims(
     picks.push({ lane: next.lane, virtualTime })
     next.tag = virtualTime + 1 / next.lane.weight
     next.queued -= 1
-    for (const scope of scopesOf(next.lane)) {
-      const rest = left.get(scope)
-      if (rest !== undefined) left.set(scope, rest - 1)
+    for (const { key } of scopesOf(next.lane)) {
+      const rest = left.get(key)
+      if (rest !== undefined) left.set(key, rest - 1)
     }
   }
   return picks
@@ -60,4 +73,4 @@ export function pickClaims(
 }
 
 const hasRoom = (left: ReadonlyMap<string, number>, lane: Lane): boolean =>
-  scopesOf(lane).every((scope) => (left.get(scope) ?? 1) > 0)
+  scopesOf(lane).every(({ key }) => (left.get(key) ?? 1) > 0)

@@ -1,5 +1,5 @@
 import type { RunId } from '../domain/facts.ts'
-import { type Lane, type Pick, pickClaims, type Room } from '../domain/fairness.ts'
+import { type Lane, pickClaims, type Turn } from '../domain/fairness.ts'
 import { ClaimLost, type Performer } from '../domain/performer.ts'
 import type { Run } from '../domain/run.ts'
 import type { Clock } from '../lib/clock.ts'
@@ -7,6 +7,7 @@ import { newId } from '../lib/id.ts'
 import type { Database } from '../storage/database.ts'
 import { listOrphans, listQueued, type Orphan, readQueue } from '../storage/queue.ts'
 import { findHeldRun } from '../storage/runs.ts'
+import type { CapOf } from './decisions.ts'
 import type { Mailboxes, Sending } from './mailbox.ts'
 import type { Workbench } from './workbench.ts'
 
@@ -17,7 +18,7 @@ export interface ClaimsOptions {
   workbench: Workbench
   performer: Performer
   workerId: string
-  capOf: (organizationId: string) => number
+  capOf: CapOf
   /** No other worker's run is taken before this moment. */
   graceUntil: number
 }
@@ -43,8 +44,20 @@ export function claiming(
 export class Claims {
   readonly #options: ClaimsOptions
 
+  /** Whether runs may be waiting: known from the last look, or told by `expect`. */
+  #backlog = true
+
   constructor(options: ClaimsOptions) {
     this.#options = options
+  }
+
+  get hasBacklog(): boolean {
+    return this.#backlog
+  }
+
+  /** A run was queued: there is something to look for. */
+  expect(): void {
+    this.#backlog = true
   }
 
   /** One round; true when it took a run and may find more. */
@@ -83,12 +96,10 @@ export class Claims {
   }
 
   async #takeQueued(free: number): Promise<number> {
-    const { database } = this.#options
-    const queue = await readQueue(database)
-    const picks = pickClaims(queue.lanes, this.#room(queue.running, queue.lanes), {
-      free,
-      virtualTime: queue.virtualTime,
-    })
+    const { database, capOf } = this.#options
+    const queue = await readQueue(database, capOf)
+    this.#backlog = queue.isWaiting
+    const picks = pickClaims(queue.lanes, queue.room, { free, virtualTime: queue.virtualTime })
     const perLane = groupByLane(picks)
     const taken = await Promise.all(
       [...perLane].map(async ([lane, wanted]) => {
@@ -97,18 +108,6 @@ export class Claims {
       }),
     )
     return taken.flat().filter(Boolean).length
-  }
-
-  #room(
-    running: ReadonlyMap<string, number>,
-    lanes: readonly { organizationId: string; mode: string }[],
-  ): Room {
-    return new Map(
-      lanes.map(({ organizationId, mode }) => {
-        const scope = `${organizationId}/${mode}`
-        return [scope, this.#options.capOf(organizationId) - (running.get(scope) ?? 0)]
-      }),
-    )
   }
 
   #takeNext(id: RunId, virtualTime: number): Promise<boolean> {
@@ -140,8 +139,8 @@ export class Claims {
 /** The step after the restored one keeps its answer, which the journal has; only its tools are run again. */
 const keptSteps = (run: Run, resumePoint: number): number => Math.min(run.begunStep, resumePoint + 1)
 
-function groupByLane(picks: readonly Pick[]): Map<Lane, Pick[]> {
-  const groups = new Map<Lane, Pick[]>()
+function groupByLane(picks: readonly Turn[]): Map<Lane, Turn[]> {
+  const groups = new Map<Lane, Turn[]>()
   for (const pick of picks) groups.set(pick.lane, [...(groups.get(pick.lane) ?? []), pick])
   return groups
 }

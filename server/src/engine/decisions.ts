@@ -1,7 +1,8 @@
 import type { JournalEntry } from '../domain/agent.ts'
 import { type Command, decide, isRefusal, type Refusal } from '../domain/command.ts'
 import type { EventBody, RunEvent } from '../domain/event.ts'
-import { scopesOf } from '../domain/fairness.ts'
+import type { RunFacts } from '../domain/facts.ts'
+import { type Scope, scopesOf } from '../domain/fairness.ts'
 import { packFold } from '../domain/fold.ts'
 import { isFinal, type RunState } from '../domain/lifecycle.ts'
 import { applyAll, dueAt, publicData, type Run } from '../domain/run.ts'
@@ -59,6 +60,12 @@ function lineOf(run: Run, event: EventBody & { seq: number; at: number }): Line 
   return { seq, id, type, text }
 }
 
+/** How many runs may be at work in a scope at once; `NO_CAP` where nothing limits them. */
+export type CapOf = (scope: Scope) => number
+
+/** The largest count that storage takes. */
+export const NO_CAP = 2 ** 31 - 1
+
 export interface Change {
   before: Run
   after: Run
@@ -69,7 +76,7 @@ export interface Change {
   journal: readonly JournalEntry[]
   birth: CommitRow['birth']
   virtualTime: number
-  capOf: (organizationId: string) => number
+  capOf: CapOf
 }
 
 /** All that a decision writes, derived from the run before and after it. */
@@ -188,6 +195,17 @@ function capacityOf({ before, after, birth, capOf }: Change): CapacityChange[] {
   const from = birth === null ? before.state : null
   const delta = countsAs(after.state, 'running') - countsAs(from, 'running')
   if (delta === 0) return []
-  const limit = capOf(after.facts.organizationId)
-  return scopesOf(after.facts).map((scope) => ({ scope, delta: delta > 0 ? 1 : -1, limit }))
+  return scopesOf(placeOf(after.facts)).map((scope) => ({
+    scope: scope.key,
+    delta: delta > 0 ? 1 : -1,
+    limit: capOf(scope),
+  }))
 }
+
+/** Where a run queues. */
+export const placeOf = ({ organizationId, mode, tenantId, agent }: RunFacts) => ({
+  organizationId,
+  mode,
+  tenantId,
+  agent: agent.slug,
+})

@@ -15,15 +15,15 @@ import { Loop, type Ticking } from '../lib/loop.ts'
 import { storableJson } from '../lib/text.ts'
 import { findAccount } from '../storage/accounts.ts'
 import { putBlob } from '../storage/blobs.ts'
-import type { Birth } from '../storage/commit.ts'
+import type { Birth, CommitRow } from '../storage/commit.ts'
 import type { Database } from '../storage/database.ts'
 import { readJournal } from '../storage/journal.ts'
 import { countQueued, insertCapacity, listDue } from '../storage/queue.ts'
 import { findHeldRun } from '../storage/runs.ts'
 import { listHeld, type WorkerRow } from '../storage/workers.ts'
 import { Claims, claiming } from './claims.ts'
-import { step } from './decisions.ts'
-import { Flusher } from './flusher.ts'
+import { type CapOf, placeOf, step } from './decisions.ts'
+import { type Answer, Flusher } from './flusher.ts'
 import { Lease } from './leases.ts'
 import { type Committed, KeyTaken, Mailboxes, type Reply, type Sending } from './mailbox.ts'
 import { type Log, Workbench } from './workbench.ts'
@@ -37,8 +37,7 @@ export interface EngineOptions {
   performer: Performer
   /** Runs this process works on at once; 0 is a process that only takes orders. */
   slots: number
-  /** Runs an organisation may have at work at once in one mode. */
-  capOf: (organizationId: string) => number
+  capOf: CapOf
   /** Queued runs an organisation may have in one mode before creates are refused. */
   maxQueued: number
   leaseMs: number
@@ -49,8 +48,15 @@ export interface EngineOptions {
   onCommitted: (committed: Committed) => void
   onDraft: (id: RunId, text: string) => void
   onBatch: (rows: number, ms: number) => void
+  /** A decision was not written as it was decided. */
+  onRefused?: (why: Refused) => void
+  /** The lease was lost, and all work with it. */
+  onFenced?: () => void
   pause: (name: string) => Promise<void>
 }
+
+/** Why a decision was not written: `fenced` by another claim, `reloaded` because the run had moved. */
+export type Refused = 'no_credit' | 'no_capacity' | 'key_taken' | 'fenced' | 'reloaded'
 
 export interface Created {
   /** The run as its `run.created` event left it. */
@@ -77,6 +83,7 @@ export class Engine implements AsyncDisposable {
   readonly #scopes = new Set<string>()
   readonly #loops: Loop[] = []
   #wakeClaims: () => void = () => undefined
+  #wakeWatch: () => void = () => undefined
 
   /** Registers the worker; work begins with `start`. */
   static async open(options: EngineOptions): Promise<Engine> {
@@ -89,6 +96,7 @@ export class Engine implements AsyncDisposable {
         'The lease could not be renewed in time; all work stops.',
       )
       engine.#workbench.stopAll('fenced')
+      options.onFenced?.()
     }
     return engine
   }
@@ -105,7 +113,7 @@ export class Engine implements AsyncDisposable {
       db: database,
       clock,
       workerId: options.worker.id,
-      submit: (row) => this.#flusherOf(row.runId).submit(row),
+      submit: (row) => this.#submit(row),
       storePack: async (text, at) => {
         const { hash } = await putBlob(database, text, {
           mediaType: 'application/x-ndjson',
@@ -122,7 +130,7 @@ export class Engine implements AsyncDisposable {
       slots: options.slots,
       readJournal: (id) => readJournal(database, id),
       onDraft,
-      onFree: () => this.#wakeClaims(),
+      onFree: () => this.#placeFreed(),
       log,
     })
     const { mailboxes, workbench } = { mailboxes: this.#mailboxes, workbench: this.#workbench }
@@ -137,6 +145,12 @@ export class Engine implements AsyncDisposable {
       graceUntil,
       workerId: options.worker.id,
     })
+  }
+
+  async #submit(row: CommitRow): Promise<Answer> {
+    const answer = await this.#flusherOf(row.runId).submit(row)
+    if (answer !== 'applied') this.#options.onRefused?.(refusedBy(answer, row))
+    return answer
   }
 
   #flusherOf(runId: string): Flusher {
@@ -177,9 +191,16 @@ export class Engine implements AsyncDisposable {
     loop('lease', lease, renewMs)
     loop('sweep', sweep, POLL_MS)
     if (slots === 0) return
-    loop('watch', watch, POLL_MS)
+    const watchLoop = loop('watch', watch, POLL_MS)
     const claimLoop = loop('claims', claims, POLL_MS)
+    this.#wakeWatch = () => watchLoop.wake()
     this.#wakeClaims = () => claimLoop.wake()
+  }
+
+  /** Another process moved these runs: looks at once at those held here and, where there is work, at the queue. */
+  wake({ runs, isWork }: { runs: readonly RunId[] | 'all'; isWork: boolean }): void {
+    if (isWork) this.#wakeClaims()
+    if (runs === 'all' || runs.some((id) => this.#workbench.has(id))) this.#wakeWatch()
   }
 
   /**
@@ -187,7 +208,7 @@ export class Engine implements AsyncDisposable {
    * INSUFFICIENT_CREDITS, IDEMPOTENCY_KEY_REUSED, QUEUE_FULL.
    */
   async createRun(facts: RunFacts, request: CreateRequest): Promise<Created> {
-    for (const scope of scopesOf(facts)) await this.#knowScope(scope)
+    for (const { key } of scopesOf(placeOf(facts))) await this.#knowScope(key)
     try {
       const run =
         this.#workbench.free > 0 ? await this.#bear(facts, request) : await this.#enqueue(facts, request)
@@ -204,6 +225,7 @@ export class Engine implements AsyncDisposable {
     const [created, claimed] = this.#mailboxes.birth(facts, birthOf(facts, request), [CREATE, sending])
     const filled = this.#workbench.fill(async () => {
       const reply = await must(claimed).catch(ignoreLostClaim)
+      if (reply === null) this.#claims.expect()
       return reply?.run.state === 'running' ? { run: reply.run, token, resumePoint: 0 } : null
     })
     // The create has the same failure and reports it.
@@ -221,7 +243,9 @@ export class Engine implements AsyncDisposable {
       })
     }
     const [created] = this.#mailboxes.birth(facts, birthOf(facts, request), [CREATE])
-    return (await must(created)).run
+    const { run } = await must(created)
+    this.#claims.expect()
+    return run
   }
 
   async #replay(taken: KeyTaken, { idempotency }: CreateRequest): Promise<Created> {
@@ -267,9 +291,14 @@ export class Engine implements AsyncDisposable {
     const { run } = committed
     if (isFinal(run.state)) {
       this.#workbench.stop(run.facts.id, 'finished')
-      this.#wakeClaims()
+      this.#placeFreed()
     } else if (run.cancelRequestedAt !== null) this.#workbench.stop(run.facts.id, 'canceled')
     this.#options.onCommitted(committed)
+  }
+
+  /** A slot or a place under a cap is free: whoever waits for it is looked for at once. */
+  #placeFreed(): void {
+    if (this.#claims.hasBacklog) this.#wakeClaims()
   }
 
   /** Sends `tick` to runs whose deadline has passed. */
@@ -320,6 +349,13 @@ export class Engine implements AsyncDisposable {
 }
 
 const CREATE: Sending = { orders: [{ command: { type: 'create' } }] }
+
+function refusedBy(answer: Exclude<Answer, 'applied'>, { expectedClaim }: CommitRow): Refused {
+  if (typeof answer === 'string') return answer
+  if (answer.cause === 'key_taken') return 'key_taken'
+  const isOthers = answer.cause === 'moved' && expectedClaim !== null && answer.claim !== expectedClaim
+  return isOthers ? 'fenced' : 'reloaded'
+}
 
 const asCreated = (facts: RunFacts): Run => step(unborn(facts), { type: 'create', at: facts.createdAt }).run
 

@@ -17,7 +17,7 @@ import { invariant } from '../lib/invariant.ts'
 import type { Birth, CommitRow } from '../storage/commit.ts'
 import type { Db } from '../storage/database.ts'
 import { findHeldRun, type Holding } from '../storage/runs.ts'
-import { commitRow, type Line, step } from './decisions.ts'
+import { type CapOf, commitRow, type Line, step } from './decisions.ts'
 import type { Answer } from './flusher.ts'
 
 type Timeless<C> = C extends unknown ? Omit<C, 'at'> : never
@@ -88,7 +88,7 @@ export interface MailboxesOptions {
   submit: (row: CommitRow) => Promise<Answer>
   /** Puts a pack of events that is too large for its row into a blob; returns its hash. */
   storePack: (text: string, at: number) => Promise<string>
-  capOf: (organizationId: string) => number
+  capOf: CapOf
   onCommitted: (committed: Committed) => void
 }
 

@@ -86,7 +86,7 @@ export interface LaneChange {
   agent: string
   queued: number
   running: number
-  /** How far a dispatch moves the lane (1/weight), and the virtual time it counts from; 0 when this is none. */
+  /** How many turns a dispatch takes of the lane, and the virtual time it counts from; 0 when this is none. */
   advance: number
   virtualTime: number
 }
@@ -274,7 +274,7 @@ ln as (
   order by organization_id, mode, tenant_id, agent
   on conflict (organization_id, mode, tenant_id, agent) do update
     set queued = lane.queued + excluded.queued, running = lane.running + excluded.running,
-      tag = greatest(lane.tag, excluded.virtual_time) + excluded.tag,
+      tag = greatest(lane.tag, excluded.virtual_time) + excluded.tag / lane.weight,
       virtual_time = greatest(lane.virtual_time, excluded.virtual_time)
 )
 select id, case

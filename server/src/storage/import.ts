@@ -91,11 +91,9 @@ class Load {
     const header = readHeader(line)
     const schema = await schemaVersion(this.#tx)
     if (header.schema > schema) {
-      throw new GateError(
-        'CONFLICT',
-        `The file has schema ${header.schema}; this gateway knows ${schema}.`,
-        { hint: 'Import it with the release that made it, or a newer one.' },
-      )
+      throw new GateError('CONFLICT', `The file has schema ${header.schema}; this gateway knows ${schema}.`, {
+        hint: 'Import it with the release that made it, or a newer one.',
+      })
     }
     this.#header = await this.#checkColumns(header)
     const known = new Set(await listMonths(this.#tx))
@@ -145,9 +143,7 @@ class Load {
     if (this.#hash.digest('hex') !== this.#trailer.sha256) throw damaged('Its checksum is wrong.')
     for (const table of TABLES) {
       const told = this.#trailer.counts[table] ?? 0
-      const [stored] = await this.#tx.query<{ count: number }>(
-        `select count(*)::int8 as count from ${table}`,
-      )
+      const [stored] = await this.#tx.query<{ count: number }>(`select count(*)::int8 as count from ${table}`)
       if (told !== (this.#counts.get(table) ?? 0) || told !== stored?.count) {
         throw damaged(`It should have ${told} rows of ${table}.`)
       }

@@ -2,8 +2,9 @@
  * The log by months. A month's partition is made ahead, while nothing of it can stand in the default one; what has no
  * month of its own stands in `run_event_rest` and is read just the same.
  */
-import { DatabaseError } from './database-error.ts'
+
 import type { Db, Transactor } from './database.ts'
+import { DatabaseError } from './database-error.ts'
 
 /** `2026-11`, in UTC. */
 export type Month = string
@@ -57,7 +58,10 @@ async function makeMonth(db: Transactor, month: Month): Promise<boolean> {
 /** False when the default partition has rows of the month. */
 export async function createMonth(db: Db, month: Month): Promise<boolean> {
   const [from, to] = [startOf(month), startOf(addMonths(month, 1))]
-  const inDefault = await db.query(`select from ${PARENT}_rest where at >= $1 and at < $2 limit 1`, [from, to])
+  const inDefault = await db.query(`select from ${PARENT}_rest where at >= $1 and at < $2 limit 1`, [
+    from,
+    to,
+  ])
   if (inDefault.length > 0) return false
   await db.query(`set local lock_timeout = '${LOCK_TIMEOUT}'`)
   // Attaching takes a weaker lock on the log than creating in place would.

@@ -1,52 +1,77 @@
 import type { RunId } from '../domain/facts.ts'
-import type { Lane } from '../domain/fairness.ts'
+import { type Lane, type Scope, scopesOf } from '../domain/fairness.ts'
+import type { Run } from '../domain/run.ts'
 import type { Db } from './database.ts'
 
 const LANE_HEADS = 256
 
 export interface Queue {
   lanes: Lane[]
-  /** Runs at work by scope, for the scopes of these lanes. */
-  running: Map<string, number>
+  /** Whether any run waits, stopped by a cap or not. */
+  isWaiting: boolean
+  /** How many more runs the scopes of these lanes may have at work. */
+  room: Map<string, number>
   virtualTime: number
 }
 
-/** The lanes that wait, earliest tag first, with what is at work in their scopes. */
-export async function readQueue(db: Db): Promise<Queue> {
-  const lanes = await db.query<{
-    organization_id: string
-    mode: string
-    tenant_id: string
-    agent: string
-    queued: number
-    tag: number
-  }>({
+interface LaneRow {
+  organization_id: string
+  mode: string
+  tenant_id: string
+  agent: string
+  queued: number
+  tag: number
+  weight: number
+}
+
+/** The lanes that wait and that no cap stops, earliest tag first. */
+export async function readQueue(db: Db, capOf: (scope: Scope) => number): Promise<Queue> {
+  const waiting = await db.query<LaneRow>({
     name: 'read_lanes',
-    text: `select organization_id, mode, tenant_id, agent, queued, tag from lane
-      where queued > 0 order by tag limit ${LANE_HEADS}`,
+    text: `select organization_id, mode, tenant_id, agent, queued, tag, weight from lane where queued > 0 order by tag`,
   })
-  if (lanes.length === 0) return { lanes: [], running: new Map(), virtualTime: 0 }
-  const running = await db.query<{ scope: string; running: number }>({
+  if (waiting.length === 0) return { lanes: [], isWaiting: false, room: new Map(), virtualTime: 0 }
+  const counts = await db.query<{ scope: string; running: number }>({
     name: 'read_capacity',
-    text: 'select scope, running from capacity',
+    text: 'select scope, running from capacity where running > 0',
   })
   const [clock] = await db.query<{ virtual_time: number }>({
     name: 'read_virtual_time',
     text: 'select coalesce(max(virtual_time), 0) as virtual_time from lane',
   })
-  return {
-    lanes: lanes.map((row) => ({
-      organizationId: row.organization_id,
-      mode: row.mode,
-      tenantId: row.tenant_id,
-      agent: row.agent,
-      queued: row.queued,
-      tag: row.tag,
-      weight: 1,
-    })),
-    running: new Map(running.map((row) => [row.scope, row.running])),
-    virtualTime: clock?.virtual_time ?? 0,
-  }
+  const running = new Map(counts.map((row) => [row.scope, row.running]))
+  const room = new Map<string, number>()
+  const lanes = waiting.map(laneOf).filter((lane) =>
+    scopesOf(lane).every((scope) => {
+      const left = room.get(scope.key) ?? capOf(scope) - (running.get(scope.key) ?? 0)
+      room.set(scope.key, left)
+      return left > 0
+    }),
+  )
+  return { lanes: lanes.slice(0, LANE_HEADS), isWaiting: true, room, virtualTime: clock?.virtual_time ?? 0 }
+}
+
+const laneOf = (row: LaneRow): Lane => ({
+  organizationId: row.organization_id,
+  mode: row.mode,
+  tenantId: row.tenant_id,
+  agent: row.agent,
+  queued: row.queued,
+  tag: row.tag,
+  weight: row.weight,
+})
+
+/** How many runs of the same lane stand before a queued run, plus one. */
+export async function findQueuePosition(db: Db, { facts }: Run): Promise<number> {
+  const [row] = await db.query<{ position: number }>(
+    {
+      name: 'find_queue_position',
+      text: `select count(*)::int as position from run where organization_id = $1 and mode = $2 and tenant_id = $3
+        and agent = $4 and state = 'queued' and id <= $5`,
+    },
+    [facts.organizationId, facts.mode, facts.tenantId, facts.agent.slug, facts.id],
+  )
+  return row?.position ?? 0
 }
 
 /** The oldest queued runs of a lane. */

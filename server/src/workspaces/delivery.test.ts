@@ -82,7 +82,7 @@ test('a base that only moved on is delivered to, one that was rewritten or remov
     .trim()
   await source.host.moveBranch('acme/shop', 'main', root)
   const rewritten = await failureOf(workspace.push({ commit, branch: 'agentgate/other' }))
-  expect(rewritten).toMatchObject({ reason: 'base_moved', retryable: false })
+  expect(rewritten).toMatchObject({ reason: 'base_moved', retryable: true })
   await source.host.moveBranch('acme/shop', 'main', undefined)
   expect((await failureOf(workspace.push({ commit, branch: 'agentgate/other' }))).reason).toBe('base_moved')
   expect(await remoteHead(source, 'agentgate/other')).toBeUndefined()

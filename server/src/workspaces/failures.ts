@@ -35,6 +35,6 @@ export class DeliveryError extends Error {
   constructor(reason: DeliveryReason, message: string, options: FailureOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.reason = reason
-    this.retryable = options.retryable ?? reason === 'delivery_failed'
+    this.retryable = options.retryable ?? reason !== 'push_rejected'
   }
 }

@@ -1,13 +1,17 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { RunFacts, RunId } from '../../src/domain/facts.ts'
 import { DEFAULT_CONSTRAINTS } from '../../src/domain/facts.ts'
+import type { Scope } from '../../src/domain/fairness.ts'
 import { NO_TOKENS } from '../../src/domain/money.ts'
 import type { HeldRun, Performer } from '../../src/domain/performer.ts'
+import { NO_CAP } from '../../src/engine/decisions.ts'
 import { Engine, type EngineOptions } from '../../src/engine/engine.ts'
 import type { Committed } from '../../src/engine/mailbox.ts'
 import { systemClock } from '../../src/lib/clock.ts'
 import { newId } from '../../src/lib/id.ts'
 import { type Database, openDatabase } from '../../src/storage/database.ts'
+import { findQueuePosition } from '../../src/storage/queue.ts'
+import { findHeldRun } from '../../src/storage/runs.ts'
 import { provideTestDatabase } from '../harness/postgres.ts'
 
 const ORGANIZATION = newId('org', Date.now())
@@ -202,6 +206,38 @@ test('no more runs work at once than the cap allows, and all of them finish', as
   expect(most).toBe(2)
   const lanes = await database.query("select queued, running from lane where agent = 'capped'")
   expect(lanes).toEqual([{ queued: 0, running: 0 }])
+})
+
+test('a tenant at its cap waits, and says its place, while another tenant works', async () => {
+  const gates: (() => void)[] = []
+  const performer: Performer = {
+    resumePoint: async () => 0,
+    async perform(held) {
+      await new Promise<void>((resolve) => gates.push(resolve))
+      await threeSteps.perform(held)
+    },
+  }
+  const capOf = ({ kind }: Scope): number => (kind === 'tenant' ? 1 : NO_CAP)
+  const { engine, finished } = await openEngine({ performer, capOf })
+  await using _ = engine
+  engine.start()
+  const create = async (tenantId: string): Promise<RunId> =>
+    (await engine.createRun(factsOf({ tenantId }), { idempotency: null })).run.facts.id
+  const [first, second, third, other] = [
+    await create('a'),
+    await create('a'),
+    await create('a'),
+    await create('b'),
+  ]
+  await expect.poll(() => gates.length).toBe(2)
+  const standing = async (id: RunId) => (await findHeldRun(database, id))?.run
+  expect((await standing(other))?.state).toBe('running')
+  const waiting = await standing(third)
+  expect(waiting?.state).toBe('queued')
+  expect(waiting && (await findQueuePosition(database, waiting))).toBe(2)
+  const release = setInterval(() => gates.shift()?.(), 5)
+  await Promise.all([first, second, third, other].map(finished))
+  clearInterval(release)
 })
 
 test('a drained worker hands its run back and the next one goes on with it', async () => {

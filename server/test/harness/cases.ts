@@ -1,9 +1,14 @@
-import { expect } from 'vitest'
+import { expect, vi } from 'vitest'
 import { type GitHost, type NewRepository, startGitHost } from '../../../demo/git-host.ts'
 import type { ModelRequest, ModelScript, ModelStep } from '../../../demo/model-server.ts'
 import type { Artifact, CreateWorkOrderRequest, Run, RunEvent } from '../../../sdk/typescript/src/index.ts'
+import type { Effects } from '../../src/app.ts'
 import type { JsonObject } from '../../src/domain/json.ts'
 import { type Neighbourhood, startNeighbourhood } from './house.ts'
+
+/** Orders are heavy, and several tests run at once. */
+const PATIENCE_MS = 60_000
+vi.setConfig({ testTimeout: 2 * PATIENCE_MS, hookTimeout: PATIENCE_MS })
 
 /** Lets a gate reach every host of a test, and work on as many orders as tests run at once. */
 const LOOPBACK = { AGENTGATE_ALLOWED_PRIVATE_HOSTS: '127.0.0.0/8', AGENTGATE_JAIL_SLOTS: '8' }
@@ -61,9 +66,16 @@ export interface Hosted {
   token: string
 }
 
-export async function startCases(script: ModelScript, env: Record<string, string> = {}): Promise<Cases> {
+export async function startCases(
+  script: ModelScript,
+  env: Record<string, string> = {},
+  effects: Partial<Effects> = {},
+): Promise<Cases> {
   const modelRetry = { firstMs: 10, factor: 1, maxMs: 10 }
-  const here = await startNeighbourhood(script, { env: { ...LOOPBACK, ...env }, effects: { modelRetry } })
+  const here = await startNeighbourhood(script, {
+    env: { ...LOOPBACK, ...env },
+    effects: { modelRetry, ...effects },
+  })
   const hosts: GitHost[] = []
   const { gate } = here
   const submit = async ({ repository, branch, commit, story, ...order }: OrderWish): Promise<string> => {
@@ -75,7 +87,7 @@ export async function startCases(script: ModelScript, env: Record<string, string
     })
     return created.runId
   }
-  const wait = (runId: string): Promise<Run> => gate.client.runs.wait(runId, { timeout: 25_000 })
+  const wait = (runId: string): Promise<Run> => gate.client.runs.wait(runId, { timeout: PATIENCE_MS })
   return {
     here,
     async host({ credential = 'publish', ...repository } = {}) {

@@ -33,7 +33,7 @@ async function deliverAfter(hosted: Hosted, change: (host: GitHost) => Promise<u
   const { model } = cases.here
   const asked = model.requests.length
   const done = deliver(hosted)
-  await expect.poll(() => model.requests.length, { interval: 5, timeout: 20_000 }).toBeGreaterThan(asked)
+  await expect.poll(() => model.requests.length, { interval: 5, timeout: 60_000 }).toBeGreaterThan(asked)
   await change(hosted.host)
   return done
 }
@@ -200,7 +200,7 @@ describe('a test key', () => {
       gatePlan: ANSWERED,
       test: { script },
     })
-    const run = await gate.testClient.runs.wait(order.runId, { timeout: 25_000 })
+    const run = await gate.testClient.runs.wait(order.runId, { timeout: 60_000 })
     expect(run).toMatchObject({
       mode: 'test',
       state: 'completed',

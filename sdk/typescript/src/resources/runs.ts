@@ -11,6 +11,7 @@ import { Artifacts } from './artifacts.ts'
 const ABSENT = {
   workOrderId: null,
   model: null,
+  queuePosition: null,
   outputUrl: null,
   partialOutput: null,
   delivery: null,

@@ -4,6 +4,7 @@ import { GateError, notFound } from '../../domain/error.ts'
 import type { RunFacts } from '../../domain/facts.ts'
 import { isFinal } from '../../domain/lifecycle.ts'
 import type { Run } from '../../domain/run.ts'
+import { findQueuePosition } from '../../storage/queue.ts'
 import { listRuns } from '../../storage/run-lists.ts'
 import { findRun } from '../../storage/runs.ts'
 import type { Caller, Gateway, IdempotencyMark } from '../gateway.ts'
@@ -34,12 +35,13 @@ export function runRoutes(
         { owner: caller, filter: runFilter(query, gateway.agents) },
         ask,
       )
-      return { status: 200, body: pageAnswer(page, ask, presentRun) }
+      return { status: 200, body: pageAnswer(page, ask, (run) => presentRun(run)) }
     },
 
     async getRun(call) {
       const run = await awaitRun(gateway, call, await getRun(gateway, call.caller, call.params.id))
-      return { status: 200, body: presentRun(run), headers: waitHeaders(call) }
+      const position = run.state === 'queued' ? await findQueuePosition(gateway.db, run) : undefined
+      return { status: 200, body: presentRun(run, position), headers: waitHeaders(call) }
     },
 
     async cancelRun(call) {

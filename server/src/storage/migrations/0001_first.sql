@@ -161,6 +161,7 @@ create table lane (
   agent           text not null,
   queued          int not null default 0,
   running         int not null default 0,
+  weight          double precision not null default 1 check (weight > 0),
   -- How far the lane has come, and the latest virtual time it was dispatched at.
   tag             double precision not null default 0,
   virtual_time    double precision not null default 0,

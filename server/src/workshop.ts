@@ -1,0 +1,114 @@
+import { join } from 'node:path'
+import { loopDriver } from './agents/loop.ts'
+import { modelClient } from './agents/model-client.ts'
+import { scriptedDriver } from './agents/scripted.ts'
+import type { Effects } from './app.ts'
+import { Conductor } from './conduct/conductor.ts'
+import type { Config } from './config.ts'
+import type { CredentialDesk } from './credential-desk.ts'
+import type { Performer } from './domain/performer.ts'
+import { type JailSlot, jailRoot, openJails } from './jail/jail.ts'
+import { clearRemains, sweepWorkspaces } from './janitor.ts'
+import type { Clock } from './lib/clock.ts'
+import type { GuardedFetch } from './outbound/guarded-fetch.ts'
+import type { Rooms } from './rooms.ts'
+import type { Database } from './storage/database.ts'
+import { Workspaces } from './workspaces/workspaces.ts'
+
+/** Where claimed runs are worked on. */
+export interface Workshop {
+  performer: Performer
+  /** What kind of jail agents run in. */
+  jail: string
+  /** Removes workspaces of runs that are over. */
+  sweep(): Promise<void>
+}
+
+/** Of a process that takes orders and works on none. */
+export const NO_WORKSHOP: Workshop = {
+  performer: {
+    resumePoint: async () => 0,
+    perform: () => Promise.reject(new Error('a process without slots was given a run')),
+  },
+  jail: 'no work here',
+  sweep: async () => undefined,
+}
+
+export interface WorkshopParts {
+  config: Config
+  effects: Effects
+  rooms: Rooms
+  database: Database
+  clock: Clock
+  fetch: GuardedFetch
+  desk: CredentialDesk
+  /** Where clients reach the gateway. */
+  publicUrl: () => string
+  onRedacted: () => void
+}
+
+export async function openWorkshop(parts: WorkshopParts): Promise<Workshop> {
+  const { config, effects, rooms, database, clock, fetch, desk, publicUrl } = parts
+  const { log } = effects
+  const root = jailRoot(config.dataDir)
+  const scratch = await clearRemains(root)
+  const jails = rooms.use(
+    await openJails({ log, slots: config.jailSlots, preferred: config.jail, root }),
+  )
+  const slots = new Map<string, JailSlot>()
+  const workspaces = new Workspaces({
+    root: join(root, 'git'),
+    gitBinary: 'git',
+    allowedPrivateHosts: config.allowedPrivateHosts,
+    diskLimitBytes: config.diskLimitBytes,
+    findCredential: (request) => desk.gitCredential(request),
+    own: async (path, runId) => slots.get(runId)?.own(path),
+  })
+  const performer = new Conductor({
+    db: database,
+    clock,
+    jails,
+    workspaces,
+    setup: { hosts: config.setupHosts, checkHost: fetch.checkHost, registries: {}, log },
+    scratch,
+    forgeOf: (organization, repository) => desk.forge(organization, repository),
+    runUrl: (runId) => `${publicUrl()}/v1/runs/${runId}`,
+    cleanerOf: (run) => watchedCleaner(parts, run),
+    slots,
+    drivers: driversOf(parts),
+    log,
+  })
+  const sweep = async (): Promise<void> => {
+    const swept = await sweepWorkspaces(root, workspaces, database)
+    if (swept > 0) log.info({ swept }, 'Workspaces of runs that are over were removed.')
+  }
+  return { performer, jail: jails.report.jail, sweep }
+}
+
+function driversOf({ config, effects, clock }: WorkshopParts) {
+  const { log, random, modelRetry } = effects
+  const client = modelClient({
+    providers: config.providers,
+    maxOutputTokens: config.maxOutputTokens,
+    stepTimeoutMs: 600_000,
+    silenceTimeoutMs: 120_000,
+    clock,
+  })
+  const retry = modelRetry && { retry: modelRetry }
+  return {
+    loop: loopDriver({ client, clock, random, log, contextTokens: 120_000, ...retry }),
+    scripted: scriptedDriver(clock),
+  }
+}
+
+async function watchedCleaner(
+  { desk, onRedacted }: WorkshopParts,
+  run: Parameters<CredentialDesk['cleanerOf']>[0],
+): Promise<(text: string) => string> {
+  const clean = await desk.cleanerOf(run)
+  return (text) => {
+    const cleaned = clean(text)
+    if (cleaned !== text) onRedacted()
+    return cleaned
+  }
+}

@@ -1,0 +1,186 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import {
+  ANSWERED,
+  type Cases,
+  call,
+  expectSettled,
+  finish,
+  startCases,
+  stories,
+  write,
+} from '../harness/cases.ts'
+
+const HANG = { kind: 'hang', after: 0 } as const
+/** Nobody else on this machine sleeps for so long. */
+const SLEEP = '86412.75'
+
+const book = {
+  silent: [write('draft.txt', 'begun\n'), { fault: HANG }],
+  sleeping: [write('draft.txt', 'begun\n'), call('run_command', { command: `sleep ${SLEEP}` })],
+  pausing: [
+    write('answer.txt', 'right\n'),
+    call('run_command', { command: 'echo run >> runs.txt; cat runs.txt' }),
+    { ...write('more.txt', 'more\n'), fault: { ...HANG, times: 1 } },
+    finish('Wrote the answer.'),
+  ],
+  answer: [write('answer.txt', 'right\n'), finish('Wrote the answer.')],
+}
+
+const isAsleep = (): boolean =>
+  readdirSync('/proc').some((pid) => {
+    if (!/^\d+$/.test(pid)) return false
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(`sleep\0${SLEEP}`)
+    } catch {
+      return false
+    }
+  })
+
+let cases: Cases
+let repository: string
+beforeAll(async () => {
+  cases = await startCases(stories(book))
+  repository = (await cases.host()).repository
+})
+afterAll(() => cases[Symbol.asyncDispose]())
+
+/** Resolves once a run has come to an event of this type, so often. */
+const until = (runId: string, type: string, times = 1): Promise<void> =>
+  expect
+    .poll(async () => (await cases.events(runId)).filter((event) => event.type === type).length, {
+      interval: 20,
+      timeout: 60_000,
+    })
+    .toBeGreaterThanOrEqual(times)
+
+describe('a cancel', () => {
+  test('while the model says nothing stops the run, keeps what there was and charges what was done', async () => {
+    const id = await cases.submit({ repository, story: 'silent' })
+    await until(id, 'step.started', 2)
+    const stopping = await cases.here.gate.client.runs.cancel(id)
+    expect(['running', 'canceled']).toContain(stopping.state)
+    expect(stopping.cancelRequestedAt).not.toBeNull()
+    const run = await cases.wait(id)
+    expect(run).toMatchObject({
+      state: 'canceled',
+      status: 'canceled',
+      statusReason: 'canceled_by_user',
+      error: { code: 'CANCELED_BY_USER' },
+      delivery: null,
+    })
+    const last = (await cases.events(id)).at(-1)
+    expect(last).toMatchObject({
+      type: 'run.canceled',
+      data: { stopped: { how: 'agreed', at: run.canceledAt } },
+    })
+    const artifacts = await cases.artifacts(id)
+    expect(artifacts.get('changes.diff')?.text).toContain('+begun')
+    expect(artifacts.has('transcript.jsonl')).toBe(true)
+    expect((await cases.here.gate.client.runs.cancel(id)).state).toBe('canceled')
+  })
+
+  test('while a command runs leaves no process behind', async () => {
+    const id = await cases.submit({ repository, story: 'sleeping' })
+    await expect.poll(isAsleep, { interval: 20, timeout: 60_000 }).toBe(true)
+    await cases.here.gate.client.runs.cancel(id)
+    expect((await cases.wait(id)).state).toBe('canceled')
+    expect(isAsleep()).toBe(false)
+  })
+
+  test('of a run that has ended otherwise is refused', async () => {
+    const run = await cases.run({ repository, story: 'answer', gatePlan: 'none', delivery: { mode: 'none' } })
+    await expect(cases.here.gate.client.runs.cancel(run.id)).rejects.toMatchObject({
+      status: 409,
+      code: 'RUN_FINISHED',
+    })
+  })
+})
+
+describe('a retry', () => {
+  test('is a new run of the same order, which mirrors it from then on', async () => {
+    const { client } = cases.here.gate
+    const broken = await cases.host({ credential: 'none' })
+    const failed = await cases.run({ repository: broken.repository, story: 'answer', gatePlan: ANSWERED })
+    expect(failed.statusReason).toBe('source_auth_failed')
+    await client.gitCredentials.create({
+      host: new URL(broken.repository).host,
+      kind: 'token',
+      use: 'publish',
+      secret: broken.token,
+    })
+    const again = await client.runs.retry(failed.id)
+    expect(again).toMatchObject({ retryOf: failed.id, workOrderId: failed.workOrderId })
+    const done = await cases.wait(again.id)
+    expect(done).toMatchObject({ state: 'completed', verification: 'passed' })
+    const order = await client.workOrders.get(failed.workOrderId ?? '')
+    expect(order).toMatchObject({
+      runIds: [failed.id, again.id],
+      runId: again.id,
+      status: 'succeeded',
+      error: null,
+    })
+  })
+
+  test('of a run that is not final is refused', async () => {
+    const id = await cases.submit({ repository, story: 'silent' })
+    const { client } = cases.here.gate
+    await expect(client.runs.retry(id)).rejects.toMatchObject({ status: 409, code: 'CONFLICT' })
+    await client.runs.cancel(id)
+    await cases.wait(id)
+  })
+})
+
+test('a run that waits for a slot is canceled at once', async () => {
+  await using narrow = await startCases(stories(book), { AGENTGATE_MAX_CONCURRENT_RUNS: '1' })
+  const hosted = await narrow.host()
+  const { client } = narrow.here.gate
+  const first = await narrow.submit({ repository: hosted.repository, story: 'silent' })
+  const second = await narrow.submit({ repository: hosted.repository, story: 'silent' })
+  expect(await client.runs.get(second)).toMatchObject({
+    state: 'queued',
+    statusReason: 'waiting_for_capacity',
+  })
+  expect((await client.credits.get()).reservedCreditsCents).toBe(100)
+  expect(await client.runs.cancel(second)).toMatchObject({
+    state: 'canceled',
+    cost: { credits: 0 },
+    usage: { steps: 0 },
+  })
+  expect((await narrow.events(second)).map(({ type }) => type)).toEqual(['run.created', 'run.canceled'])
+  expect((await client.credits.get()).reservedCreditsCents).toBe(50)
+  await client.runs.cancel(first)
+  await narrow.wait(first)
+  await expectSettled(narrow)
+})
+
+test('a run goes on where it was when the gateway starts again', async () => {
+  const { gate, model } = cases.here
+  const hosted = await cases.host()
+  const before = (await gate.client.credits.get()).totalCreditsCents
+  const id = await cases.submit({ repository: hosted.repository, story: 'pausing', gatePlan: ANSWERED })
+  await until(id, 'step.started', 3)
+  const asked = (): number =>
+    model.requests.filter(({ body }) => JSON.stringify(body).includes('#pausing')).length
+  await expect.poll(asked, { timeout: 60_000 }).toBe(3)
+
+  await gate.restart()
+
+  const run = await cases.wait(id)
+  expect(run).toMatchObject({ state: 'completed', verification: 'passed', attempt: 2, usage: { steps: 4 } })
+  expect(asked()).toBe(5)
+  const events = await cases.events(id)
+  expect(events.map(({ seq }) => seq)).toEqual(events.map((_, at) => at + 1))
+  expect(events.filter(({ type }) => type === 'run.resumed')).toMatchObject([
+    { data: { cause: 'handed_back' } },
+  ])
+  expect(hosted.host.pulls('acme', 'project')).toHaveLength(1)
+  const branch = `agentgate/${id}`
+  expect(await hosted.host.readFile('acme', 'project', branch, 'more.txt')).toBe('more\n')
+  expect(await hosted.host.readFile('acme', 'project', branch, 'runs.txt')).toBe('run\n')
+  expect((await gate.client.credits.get()).totalCreditsCents).toBe(before - run.cost.credits)
+})
+
+test('none of these runs still holds credit, and each was charged what it says', async () => {
+  await expectSettled(cases)
+})
