@@ -2,229 +2,89 @@
 import { readFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Logger } from 'pino'
 import { AGENTS } from './agents/coder.ts'
-import { loopDriver } from './agents/loop.ts'
-import { modelClient } from './agents/model-client.ts'
-import { scriptedDriver } from './agents/scripted.ts'
-import { Conductor } from './conduct/conductor.ts'
 import type { Config } from './config.ts'
 import { CredentialDesk } from './credential-desk.ts'
-import { DEFAULT_CONSTRAINTS } from './domain/facts.ts'
+import { DEFAULT_CONSTRAINTS, type RunId } from './domain/facts.ts'
 import type { Scope } from './domain/fairness.ts'
+import type { Effects } from './effects.ts'
 import { NO_CAP } from './engine/decisions.ts'
-import { Engine } from './engine/engine.ts'
+import { Engine, type Refused } from './engine/engine.ts'
+import type { Committed } from './engine/mailbox.ts'
 import { type FirstSecrets, found } from './founding.ts'
-import { createHttpServer, type HttpServer } from './http/server.ts'
+import { Housekeeping } from './housekeeping.ts'
+import { createHttpServer } from './http/server.ts'
 import { Hub } from './hub/hub.ts'
-import { cleanJails, type JailSlot, jailRoot, openJails } from './jail/jail.ts'
 import { isStale, startTicks } from './jail/process-mark.ts'
-import type { Backoff } from './lib/backoff.ts'
 import type { Clock } from './lib/clock.ts'
 import { newId } from './lib/id.ts'
+import { Loop } from './lib/loop.ts'
 import { Metrics } from './lib/metrics.ts'
+import { Meters } from './meters.ts'
 import { asStandardFetch } from './outbound/fetch-adapter.ts'
-import { createGuardedFetch } from './outbound/guarded-fetch.ts'
+import { createGuardedFetch, type GuardedFetch } from './outbound/guarded-fetch.ts'
+import { Rooms } from './rooms.ts'
 import { type Database, openDatabase } from './storage/database.ts'
 import { databaseClock } from './storage/database-clock.ts'
+import { Disk } from './storage/disk.ts'
+import { durabilityWarnings } from './storage/durability.ts'
+import { joinEmbeddedPostgres } from './storage/embedded-guest.ts'
 import { startEmbeddedPostgres } from './storage/embedded-postgres.ts'
 import { findEventLine } from './storage/event-lines.ts'
+import type { Installation } from './storage/installation.ts'
 import { MIGRATIONS, migrate } from './storage/migrate.ts'
 import { findHeldRun } from './storage/runs.ts'
+import { Wake } from './storage/wake.ts'
 import { deleteWorker, listWorkers, type WorkerRow } from './storage/workers.ts'
 import { loadMasterKey } from './vault/master-key.ts'
-import { createVault } from './vault/vault.ts'
+import { createVault, type Vault } from './vault/vault.ts'
 import { VERSION } from './version.ts'
-import { createRelay } from './webhooks/relay.ts'
-import { Workspaces } from './workspaces/workspaces.ts'
+import { createRelay, type Relay } from './webhooks/relay.ts'
+import { NO_WORKSHOP, openWorkshop, type Workshop } from './workshop.ts'
 
-/** What a test may replace. */
-export interface Effects {
-  log: Logger
-  /** A race point of crash tests. */
-  pause: (name: string) => Promise<void>
-  /** In [0, 1). */
-  random: () => number
-  /** Test servers end with their parent, so that a killed test leaves nothing behind. */
-  lifetime: 'adoptable' | 'with-parent'
-  /** Time other than the database's. */
-  clock?: Clock
-  /** Waits between two tries of a model call. */
-  modelRetry?: Backoff
-  /** Called when they have been made, so that a start that fails later does not lose them. */
-  onFirstSecrets?: (secrets: FirstSecrets) => void
-  /** Called for every line of draft text. */
-  onDraft?: (runId: string, text: string) => void
-}
+export type { Effects } from './effects.ts'
 
 export interface App extends AsyncDisposable {
+  /** Where it listens; empty for a worker that was given no port. */
   url: string
   engine: Engine
   database: Database
-  relay: ReturnType<typeof createRelay>
+  relay: Relay
   clock: Clock
+  housekeeping: Housekeeping
   jail: string
   /** Given out by the first start on a database, and never again. */
   firstSecrets: FirstSecrets | null
 }
 
 export async function startApp(config: Config, effects: Effects): Promise<App> {
-  const { log, random, pause } = effects
   const rooms = new Rooms()
   try {
-    await mkdir(config.dataDir, { recursive: true, mode: 0o700 })
-    const { database, isEmbedded } = await openStorage(config, effects, rooms)
-    await migrate(database, MIGRATIONS)
-    const clock = effects.clock ?? (await databaseClock(database))
-    const masterKey = config.masterKey ?? (await loadMasterKey(config.dataDir))
-    const vault = createVault({ masterKey })
-    const at = new Date(clock.now())
-    const { installation, secrets } = await found(database, { vault, at, credits: config.initialCredits })
-    if (secrets !== null) effects.onFirstSecrets?.(secrets)
-
-    const root = jailRoot(config.dataDir)
-    cleanJails(root)
-    const jails = rooms.use(await openJails({ log, slots: config.jailSlots, preferred: config.jail, root }))
-    const fetch = createGuardedFetch({
-      allowedPrivateRanges: config.allowedPrivateHosts,
-      connectTimeoutMs: 10_000,
-    })
-    rooms.defer(() => fetch.close())
-    const metrics = new Metrics()
-    const forgeFetch = asStandardFetch(fetch.fetch, { timeoutMs: 30_000, maxAnswerBytes: 8 * 2 ** 20 })
-    const desk = new CredentialDesk({ database, vault, config, clock, forgeFetch })
-    const slots = new Map<string, JailSlot>()
-    const workspaces = new Workspaces({
-      root: join(root, 'git'),
-      gitBinary: 'git',
-      allowedPrivateHosts: config.allowedPrivateHosts,
-      diskLimitBytes: config.diskLimitBytes,
-      findCredential: (request) => desk.gitCredential(request),
-      own: async (path, runId) => slots.get(runId)?.own(path),
-    })
-
-    const client = modelClient({
-      providers: config.providers,
-      maxOutputTokens: config.maxOutputTokens,
-      stepTimeoutMs: 600_000,
-      silenceTimeoutMs: 120_000,
-      clock,
-    })
-    const scratch = join(root, 'scratch')
-    await mkdir(scratch, { recursive: true, mode: 0o711 })
-    const publicUrl = (): string => config.publicUrl ?? address.url
-    const conductor = new Conductor({
-      db: database,
-      clock,
-      jails,
-      workspaces,
-      setup: { hosts: config.setupHosts, checkHost: fetch.checkHost, registries: {}, log },
-      scratch,
-      forgeOf: (organization, repository) => desk.forge(organization, repository),
-      runUrl: (runId) => `${publicUrl()}/v1/runs/${runId}`,
-      cleanerOf: (run) => desk.cleanerOf(run),
-      slots,
-      drivers: {
-        loop: loopDriver({
-          client,
-          clock,
-          random,
-          log,
-          contextTokens: 120_000,
-          ...(effects.modelRetry && { retry: effects.modelRetry }),
-        }),
-        scripted: scriptedDriver(clock),
-      },
-      log,
-    })
-    const hub = new Hub({
-      clock,
-      readRun: async (id) => engine.peek(id) ?? (await findHeldRun(database, id))?.run,
-    })
-    const batches = metrics.histogram(
-      'agentgate_commit_batch_size',
-      'Decisions per commit.',
-      [1, 2, 4, 8, 16, 32, 64],
-    )
-    const commits = metrics.histogram(
-      'agentgate_commit_seconds',
-      'Time of a commit.',
-      [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1],
-    )
-    const worker = workerRow(clock.now())
-    if (isEmbedded) await buryWorkers(database)
-    const engine = await Engine.open({
-      database,
-      clock,
-      epoch: installation.epoch,
-      worker,
-      performer: conductor,
-      slots: config.slots,
-      capOf: ({ kind }) => capsOf(config)[kind],
-      maxQueued: config.maxQueuedRuns,
-      leaseMs: config.leaseMs,
-      renewMs: config.leaseMs / 3,
-      fenceMs: (config.leaseMs * 2) / 3,
-      graceUntil: isEmbedded ? 0 : clock.now() + config.leaseMs,
-      log,
-      onCommitted: ({ run, lines }) => {
-        hub.announce(run)
-        if (run.facts.webhookUrl !== null && lines.some(({ type }) => type.startsWith('run.'))) relay.wake()
-      },
-      onDraft: (id, text) => effects.onDraft?.(id, text),
-      onBatch: (rows, ms) => {
-        batches.observe(rows)
-        commits.observe(ms / 1000)
-      },
-      pause,
-    })
-    rooms.use(engine)
-    const relay = rooms.use(
-      createRelay({
-        db: database,
-        clock,
-        fetch: fetch.fetch,
-        random,
-        log,
-        concurrencyPerUrl: 8,
-        pause,
-        eventLine: (runId, seq) => findEventLine(database, runId, seq),
-        secretFor: (organizationId, tenantId, mode) => desk.signingSecret(organizationId, tenantId, mode),
-      }),
-    )
-    const http: HttpServer = createHttpServer({
-      db: database,
-      clock,
-      engine: {
-        createRun: (facts, request) => engine.createRun(facts, request),
-        cancelRun: (id, by) => engine.cancelRun(id, by),
-        waitForRun: (id, options) => hub.waitForRun(id, options),
-      },
-      vault,
-      agents: agentsOf(config),
-      prices: config.prices,
-      allowances: config.rates,
-      metrics,
-      log,
-      version: VERSION,
-    })
-    const address = await http.listen({ host: config.host, port: config.port })
+    const ground = await openGround(config, effects, rooms)
+    const address = { url: '' }
+    const publicUrl = (): string =>
+      config.publicUrl ?? (address.url || `http://${config.host}:${config.port}`)
+    const workshop = await openWork(config, ground, publicUrl)
+    const core = await openCore(config, ground, workshop)
+    const http = createGateway(config, ground, core)
+    if (config.listens) Object.assign(address, await http.listen({ host: config.host, port: config.port }))
     rooms.defer(() => http.close())
     rooms.defer(async () => http.ready(false))
-    engine.start()
-    relay.start()
+    await workshop.sweep()
+    core.engine.start()
+    core.housekeeping.start(config.role === 'api' ? 'own' : 'all')
+    if (config.role !== 'api') core.relay.start()
     http.ready(true)
-    const close = (): Promise<void> => rooms.close()
-    const jail = jails.report.jail
     return {
       url: address.url,
-      engine,
-      database,
-      relay,
-      clock,
-      jail,
-      firstSecrets: secrets,
-      [Symbol.asyncDispose]: close,
+      engine: core.engine,
+      database: ground.database,
+      relay: core.relay,
+      clock: ground.clock,
+      housekeeping: core.housekeeping,
+      jail: workshop.jail,
+      firstSecrets: ground.secrets,
+      [Symbol.asyncDispose]: () => rooms.close(),
     }
   } catch (error) {
     await rooms.close()
@@ -232,31 +92,181 @@ export async function startApp(config: Config, effects: Effects): Promise<App> {
   }
 }
 
+/** What everything else stands on. */
+interface Ground {
+  effects: Effects
+  rooms: Rooms
+  database: Database
+  isEmbedded: boolean
+  clock: Clock
+  vault: Vault
+  installation: Installation
+  secrets: FirstSecrets | null
+  fetch: GuardedFetch
+  desk: CredentialDesk
+  disk: Disk
+  metrics: Metrics
+  meters: Meters
+}
+
+async function openGround(config: Config, effects: Effects, rooms: Rooms): Promise<Ground> {
+  await mkdir(config.dataDir, { recursive: true, mode: 0o700 })
+  const { database, isEmbedded } = await openStorage(config, effects, rooms)
+  await migrate(database, MIGRATIONS)
+  for (const warning of await durabilityWarnings(database)) effects.log.warn({}, warning)
+  const clock = effects.clock ?? (await databaseClock(database))
+  const masterKey = config.masterKey ?? (await loadMasterKey(config.dataDir))
+  const vault = createVault({ masterKey })
+  const at = new Date(clock.now())
+  const { installation, secrets } = await found(database, { vault, at, credits: config.initialCredits })
+  if (secrets !== null) effects.onFirstSecrets?.(secrets)
+  const fetch = createGuardedFetch({
+    allowedPrivateRanges: config.allowedPrivateHosts,
+    connectTimeoutMs: 10_000,
+  })
+  rooms.defer(() => fetch.close())
+  const forgeFetch = asStandardFetch(fetch.fetch, { timeoutMs: 30_000, maxAnswerBytes: 8 * 2 ** 20 })
+  const desk = new CredentialDesk({ database, vault, config, clock, forgeFetch })
+  const { statfs } = effects
+  const disk = new Disk({ folder: config.dataDir, minBytes: config.minDiskBytes, ...(statfs && { statfs }) })
+  const metrics = new Metrics()
+  const meters = rooms.use(new Meters(metrics, disk))
+  const made = { effects, rooms, database, isEmbedded, clock, vault, installation, secrets }
+  return { ...made, fetch, desk, disk, metrics, meters }
+}
+
+async function openWork(config: Config, ground: Ground, publicUrl: () => string): Promise<Workshop> {
+  if (config.role === 'api') return NO_WORKSHOP
+  return openWorkshop({ ...ground, config, publicUrl, onRedacted: () => ground.meters.redacted() })
+}
+
+/** What moves runs, and what follows from it. */
+interface Core {
+  engine: Engine
+  hub: Hub
+  relay: Relay
+  housekeeping: Housekeeping
+}
+
+async function openCore(config: Config, ground: Ground, { performer }: Workshop): Promise<Core> {
+  const { effects, rooms, database, isEmbedded, clock, disk, metrics, meters } = ground
+  const { log } = effects
+  const hub = new Hub({
+    clock,
+    readRun: async (id) => engine.peek(id) ?? (await findHeldRun(database, id))?.run,
+  })
+  metrics.observed('agentgate_hub_waiters', 'Runs that a caller waits for here.', () => hub.waiting)
+  const { retentionMs } = config
+  const housekeeping = rooms.use(new Housekeeping({ database, clock, disk, meters, retentionMs, log }))
+  await housekeeping.prepare()
+  const relay = rooms.use(openRelay(ground))
+  const worker = workerRow(clock.now())
+  if (isEmbedded) await buryWorkers(database)
+  // What an engine does while it hands its runs back is still told to the others.
+  let wake: Wake | null = null
+  rooms.defer(async () => wake?.[Symbol.asyncDispose]())
+  const engine = rooms.use(
+    await Engine.open({
+      ...engineOptions(config, ground),
+      worker,
+      performer,
+      onCommitted: (committed) => {
+        const { run } = committed
+        hub.announce(run)
+        meters.committed(committed)
+        wake?.notify(run.facts.id, run.state === 'queued')
+        if (owesDeliveries(committed)) relay.wake()
+      },
+    }),
+  )
+  wake = await Wake.open({
+    database,
+    clock,
+    workerId: worker.id,
+    log,
+    onHint: (hint) => {
+      engine.wake(hint)
+      hub.hint(hint.runs)
+      relay.wake()
+    },
+  })
+  const onError = (err: unknown): void => log.error({ err }, 'The other processes could not be counted.')
+  rooms.use(new Loop(wake, { everyMs: config.leaseMs / 3, clock, onError }).start())
+  return { engine, hub, relay, housekeeping }
+}
+
+function engineOptions(config: Config, ground: Ground) {
+  const { effects, database, isEmbedded, clock, installation, meters } = ground
+  const { log, pause, onDraft } = effects
+  const caps = capsOf(config)
+  return {
+    database,
+    clock,
+    epoch: installation.epoch,
+    slots: config.role === 'api' ? 0 : config.slots,
+    capOf: ({ kind }: Scope) => caps[kind],
+    maxQueued: config.maxQueuedRuns,
+    leaseMs: config.leaseMs,
+    renewMs: config.leaseMs / 3,
+    fenceMs: (config.leaseMs * 2) / 3,
+    graceUntil: isEmbedded ? 0 : clock.now() + config.leaseMs,
+    log,
+    onDraft: (id: RunId, text: string) => onDraft?.(id, text),
+    onBatch: (rows: number, ms: number) => meters.batch(rows, ms),
+    onRefused: (why: Refused) => meters.refused(why),
+    onFenced: () => meters.leaseLost(),
+    pause,
+  }
+}
+
+const owesDeliveries = ({ run, lines }: Committed): boolean =>
+  run.facts.webhookUrl !== null && lines.some(({ type }) => type.startsWith('run.'))
+
+function openRelay({ effects, database, clock, fetch, desk, meters }: Ground): Relay {
+  const { random, log, pause } = effects
+  return createRelay({
+    db: database,
+    clock,
+    fetch: fetch.fetch,
+    random,
+    log,
+    concurrencyPerUrl: 8,
+    pause,
+    eventLine: (runId, seq) => findEventLine(database, runId, seq),
+    secretFor: (organizationId, tenantId, mode) => desk.signingSecret(organizationId, tenantId, mode),
+    onAttempt: (outcome) => meters.attempted(outcome),
+  })
+}
+
+function createGateway(config: Config, ground: Ground, { engine, hub }: Core) {
+  const { effects, database, clock, vault, disk, metrics } = ground
+  return createHttpServer({
+    db: database,
+    clock,
+    engine: {
+      createRun: async (facts, request) => {
+        disk.refuseWhenLow()
+        return engine.createRun(facts, request)
+      },
+      cancelRun: (id, by) => engine.cancelRun(id, by),
+      waitForRun: (id, options) => hub.waitForRun(id, options),
+    },
+    vault,
+    agents: agentsOf(config),
+    prices: config.prices,
+    allowances: config.rates,
+    metrics,
+    log: effects.log,
+    version: VERSION,
+    offers: config.role === 'worker' ? 'operations' : 'everything',
+  })
+}
+
 const capsOf = (config: Config): Record<Scope['kind'], number> => ({
   organization: config.maxConcurrentRuns,
   tenant: config.maxConcurrentRunsPerTenant ?? NO_CAP,
   agent: config.maxConcurrentRunsPerAgent ?? NO_CAP,
 })
-
-/** Rooms in the order they were opened; Node 20 has no `AsyncDisposableStack`. */
-class Rooms {
-  readonly #closers: (() => Promise<void>)[] = []
-  use<R extends AsyncDisposable>(room: R): R {
-    this.#closers.push(async () => room[Symbol.asyncDispose]())
-    return room
-  }
-  defer(close: () => Promise<void>): void {
-    this.#closers.push(close)
-  }
-  /** Closes what is open, last to first, all of it even when one fails; then reports the first failure. */
-  async close(): Promise<void> {
-    const failures: unknown[] = []
-    for (const close of this.#closers.splice(0).reverse()) {
-      await close().catch((error: unknown) => failures.push(error))
-    }
-    if (failures.length > 0) throw failures[0]
-  }
-}
 
 async function openStorage(
   config: Config,
@@ -270,9 +280,14 @@ async function openStorage(
       isEmbedded: false,
     }
   }
+  const dataDir = join(config.dataDir, 'postgresql')
+  if (config.role === 'worker') {
+    const guest = await joinEmbeddedPostgres(dataDir)
+    return { database: rooms.use(await openDatabase(guest, options)), isEmbedded: true }
+  }
   const embedded = rooms.use(
     await startEmbeddedPostgres({
-      dataDir: join(config.dataDir, 'postgresql'),
+      dataDir,
       log: (line, facts) => log.info(facts ?? {}, line),
       lifetime,
     }),

@@ -4,6 +4,7 @@ import { MICRO_PER_CREDIT } from './domain/money.ts'
 import type { Refused } from './engine/engine.ts'
 import type { Committed } from './engine/mailbox.ts'
 import type { Counter, Gauge, Histogram, Metrics } from './lib/metrics.ts'
+import type { Disk } from './storage/disk.ts'
 import type { Figures } from './storage/figures.ts'
 import type { AttemptOutcome } from './webhooks/relay.ts'
 
@@ -12,12 +13,6 @@ const COMMIT_SECONDS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1]
 const REFUSALS: readonly Refused[] = ['no_credit', 'no_capacity', 'key_taken', 'fenced', 'reloaded']
 const OUTCOMES: readonly AttemptOutcome[] = ['delivered', 'refused', 'gave_up', 'put_off']
 const NANOSECONDS = 1e9
-
-/** What is read when somebody looks. */
-export interface Observed {
-  hubWaiters: () => number
-  diskFreeBytes: () => number
-}
 
 /** Every figure of this process that is not about HTTP. Labels take a few known values, never a caller's. */
 export class Meters implements AsyncDisposable {
@@ -40,7 +35,7 @@ export class Meters implements AsyncDisposable {
   readonly #loopDelayMax: Gauge
   readonly #delay = monitorEventLoopDelay({ resolution: 10 })
 
-  constructor(metrics: Metrics, observed: Observed) {
+  constructor(metrics: Metrics, disk: Disk) {
     const counter = (name: string, text: string): Counter => metrics.counter(`agentgate_${name}`, text)
     const gauge = (name: string, text: string): Gauge => metrics.gauge(`agentgate_${name}`, text)
     this.#batchRows = metrics.histogram('agentgate_commit_batch_size', 'Decisions per commit.', BATCH_ROWS)
@@ -49,19 +44,24 @@ export class Meters implements AsyncDisposable {
     this.#leasesLost = counter('leases_lost_total', 'Times this process could not renew its lease in time.')
     this.#ended = counter('runs_ended_total', 'Runs that ended here, by mode, state and reason.')
     this.#charged = counter('credits_charged_total', 'Credits charged for runs that ended here.')
-    this.#attempts = counter('webhook_attempts_total', 'Attempts of webhook deliveries, by what came of them.')
+    this.#attempts = counter(
+      'webhook_attempts_total',
+      'Attempts of webhook deliveries, by what came of them.',
+    )
     this.#redactions = counter('redactions_total', 'Texts of agents that a secret was masked in.')
     this.#purged = counter('purged_runs_total', 'Runs whose log was given up for removal after its time.')
     this.#swept = counter('swept_blobs_total', 'Blobs removed because nothing named them.')
     this.#runs = gauge('runs', 'Runs that wait for a worker or are held by one, by mode and state.')
     this.#oldestQueued = gauge('queue_oldest_seconds', 'Age of the run that has waited longest, by mode.')
     this.#oldestDue = gauge('due_oldest_seconds', 'How long the most overdue deadline of a run has passed.')
-    this.#oldestDelivery = gauge('delivery_oldest_seconds', 'How long the most overdue delivery has been due.')
+    this.#oldestDelivery = gauge(
+      'delivery_oldest_seconds',
+      'How long the most overdue delivery has been due.',
+    )
     this.#workers = gauge('workers', 'Processes with a lease.')
     this.#loopDelay = gauge('event_loop_delay_seconds', 'Delay of the event loop, 99th percentile of 10 s.')
     this.#loopDelayMax = gauge('event_loop_delay_max_seconds', 'Longest delay of the event loop in 10 s.')
-    metrics.observed('agentgate_hub_waiters', 'Runs that a caller waits for here.', observed.hubWaiters)
-    metrics.observed('agentgate_disk_free_bytes', 'Free space of the data folder.', observed.diskFreeBytes)
+    metrics.observed('agentgate_disk_free_bytes', 'Free space of the data folder.', () => disk.freeBytes)
     const residentBytes = (): number => process.memoryUsage.rss()
     metrics.observed('process_resident_memory_bytes', 'Resident memory of this process.', residentBytes)
     this.#zero()

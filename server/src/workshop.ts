@@ -2,11 +2,11 @@ import { join } from 'node:path'
 import { loopDriver } from './agents/loop.ts'
 import { modelClient } from './agents/model-client.ts'
 import { scriptedDriver } from './agents/scripted.ts'
-import type { Effects } from './app.ts'
 import { Conductor } from './conduct/conductor.ts'
 import type { Config } from './config.ts'
 import type { CredentialDesk } from './credential-desk.ts'
 import type { Performer } from './domain/performer.ts'
+import type { Effects } from './effects.ts'
 import { type JailSlot, jailRoot, openJails } from './jail/jail.ts'
 import { clearRemains, sweepWorkspaces } from './janitor.ts'
 import type { Clock } from './lib/clock.ts'
@@ -52,9 +52,7 @@ export async function openWorkshop(parts: WorkshopParts): Promise<Workshop> {
   const { log } = effects
   const root = jailRoot(config.dataDir)
   const scratch = await clearRemains(root)
-  const jails = rooms.use(
-    await openJails({ log, slots: config.jailSlots, preferred: config.jail, root }),
-  )
+  const jails = rooms.use(await openJails({ log, slots: config.jailSlots, preferred: config.jail, root }))
   const slots = new Map<string, JailSlot>()
   const workspaces = new Workspaces({
     root: join(root, 'git'),

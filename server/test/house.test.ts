@@ -88,7 +88,7 @@ describe('the house', () => {
   test('only storage/commit.ts writes what belongs to runs', () => {
     const writes =
       /\b(?:insert\s+into|update|delete\s+from)\s+(?:run|run_body|run_outcome|run_event|step|work_order|lane)\b(?!\s*\.)/i
-    const writers = production.filter((source) => /\.ts$/.test(source.path) && writes.test(codeOf(source)))
+    const writers = production.filter((source) => source.path.endsWith('.ts') && writes.test(codeOf(source)))
     expect(writers.map(({ path }) => path)).toEqual([join('storage', 'commit.ts')])
   })
 

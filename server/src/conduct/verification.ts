@@ -12,6 +12,7 @@ import type { Workspace } from '../workspaces/workspace.ts'
 import { addedLines } from './added-lines.ts'
 import { keepArtifact } from './artifacts.ts'
 import type { Clean } from './clean-json.ts'
+import { RunFails } from './run-fails.ts'
 import { runSetup, type SetupRules } from './setup-phase.ts'
 
 export interface VerificationParts {
@@ -43,13 +44,12 @@ export async function verify(parts: VerificationParts, commit: string): Promise<
   await chmod(folder, 0o711)
   try {
     const trees = new GateTrees(parts, folder, commit)
-    const diff = await workspace.diff(commit)
     return await runGates({
       plan,
       slot,
       freshTree: () => trees.fresh(),
       listFiles: () => workspace.listFilesAt(commit),
-      addedLines: () => Promise.resolve(addedLines(diff.text)),
+      addedLines: async () => addedLines(await searched(workspace, commit)),
       changedPaths: commit === workspace.baseCommit ? [] : await workspace.changedPaths(commit),
       attempts: held.run.gateFailures,
       clean: parts.clean,
@@ -63,6 +63,17 @@ export async function verify(parts: VerificationParts, commit: string): Promise<
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
+}
+
+async function searched(workspace: Workspace, commit: string): Promise<string> {
+  const diff = await workspace.searchableDiff(commit)
+  if (diff !== undefined) return diff
+  throw new RunFails({
+    reason: 'gate_error',
+    stage: 'verification',
+    message: 'The change is too large to be searched for secrets and other forbidden text.',
+    hint: 'Ask for a smaller change, and keep generated files out of it.',
+  })
 }
 
 /** A fresh tree per gate: the commit with its dependencies, installed once and copied. */

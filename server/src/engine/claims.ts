@@ -21,6 +21,8 @@ export interface ClaimsOptions {
   capOf: CapOf
   /** No other worker's run is taken before this moment. */
   graceUntil: number
+  /** A worker without a lease holds nothing and takes nothing. */
+  isFenced: () => boolean
 }
 
 /** A new token for a claim, and the sending that takes a run with it. */
@@ -63,7 +65,7 @@ export class Claims {
   /** One round; true when it took a run and may find more. */
   async tick(): Promise<boolean> {
     const { free } = this.#options.workbench
-    if (free <= 0) return false
+    if (free <= 0 || this.#options.isFenced()) return false
     const resumed = await this.#takeOrphans(free)
     const started = resumed < free ? await this.#takeQueued(free - resumed) : 0
     return resumed + started > 0

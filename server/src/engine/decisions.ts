@@ -1,6 +1,6 @@
 import type { JournalEntry } from '../domain/agent.ts'
 import { type Command, decide, isRefusal, type Refusal } from '../domain/command.ts'
-import type { EventBody, RunEvent } from '../domain/event.ts'
+import type { EventBody } from '../domain/event.ts'
 import type { RunFacts } from '../domain/facts.ts'
 import { type Scope, scopesOf } from '../domain/fairness.ts'
 import { packFold } from '../domain/fold.ts'

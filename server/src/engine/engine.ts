@@ -82,6 +82,8 @@ export class Engine implements AsyncDisposable {
   readonly #lease: Lease
   readonly #scopes = new Set<string>()
   readonly #loops: Loop[] = []
+  /** Claims that the last look found held here and not worked on. */
+  #idleClaims: ReadonlySet<string> = new Set()
   #wakeClaims: () => void = () => undefined
   #wakeWatch: () => void = () => undefined
 
@@ -144,6 +146,7 @@ export class Engine implements AsyncDisposable {
       capOf,
       graceUntil,
       workerId: options.worker.id,
+      isFenced: () => lease.isFenced,
     })
   }
 
@@ -199,7 +202,10 @@ export class Engine implements AsyncDisposable {
 
   /** Another process moved these runs: looks at once at those held here and, where there is work, at the queue. */
   wake({ runs, isWork }: { runs: readonly RunId[] | 'all'; isWork: boolean }): void {
-    if (isWork) this.#wakeClaims()
+    if (isWork) {
+      this.#claims.expect()
+      this.#wakeClaims()
+    }
     if (runs === 'all' || runs.some((id) => this.#workbench.has(id))) this.#wakeWatch()
   }
 
@@ -210,8 +216,8 @@ export class Engine implements AsyncDisposable {
   async createRun(facts: RunFacts, request: CreateRequest): Promise<Created> {
     for (const { key } of scopesOf(placeOf(facts))) await this.#knowScope(key)
     try {
-      const run =
-        this.#workbench.free > 0 ? await this.#bear(facts, request) : await this.#enqueue(facts, request)
+      const isReady = this.#workbench.free > 0 && !this.#lease.isFenced
+      const run = isReady ? await this.#bear(facts, request) : await this.#enqueue(facts, request)
       return { run, replayed: false }
     } catch (error) {
       if (error instanceof KeyTaken) return this.#replay(error, request)
@@ -314,14 +320,30 @@ export class Engine implements AsyncDisposable {
   /** Learns what other processes did to the runs at work here. */
   async #watchHeld(): Promise<boolean> {
     const { database, worker } = this.#options
-    const held = new Map((await listHeld(database, worker.id)).map(({ id, lastSeq }) => [id, lastSeq]))
+    const held = new Map((await listHeld(database, worker.id)).map((row) => [row.id, row]))
+    await this.#letGo([...held.values()].filter(({ id }) => !this.#workbench.has(id)))
     for (const id of this.#workbench.ids()) {
       const known = this.#mailboxes.peek(id)
-      const lastSeq = held.get(id)
+      const lastSeq = held.get(id)?.lastSeq
       if (known !== null && lastSeq !== undefined && lastSeq <= known.lastSeq) continue
       await this.#lookAgain(id)
     }
     return false
+  }
+
+  /**
+   * Gives up runs that stand as held here and are not worked on: those of a worker that was fenced and came back. One
+   * that is just being claimed looks the same for a moment, so it has to be seen twice; its claim protects it then.
+   */
+  async #letGo(idle: readonly { id: RunId; claim: string }[]): Promise<void> {
+    const again = idle.filter(({ claim }) => this.#idleClaims.has(claim))
+    this.#idleClaims = new Set(idle.map(({ claim }) => claim))
+    const holder = { claim: null, workerId: null, handedBack: false }
+    const sends = again.map(({ id, claim }) =>
+      this.#mailboxes.send(id, { orders: [{ command: { type: 'hand_back' } }], claim, holder }),
+    )
+    await Promise.allSettled(sends)
+    if (again.length > 0) this.#wakeClaims()
   }
 
   async #lookAgain(id: RunId): Promise<void> {

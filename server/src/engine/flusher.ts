@@ -126,12 +126,14 @@ export class Flusher implements AsyncDisposable {
     const answers: Answer[] = []
     for (const row of rows) {
       const verdict = verdicts.get(row.runId) ?? 'unfenced'
-      if (verdict !== 'unfenced') {
+      if (verdict === 'applied') {
         answers.push(verdict)
         continue
       }
+      // What was applied before its answer was lost may not fit twice; nor does a key that is used again.
       const why = await classify(connection, row)
-      answers.push(why.cause === 'already_applied' ? 'applied' : why)
+      if (why.cause === 'already_applied') answers.push('applied')
+      else answers.push(verdict === 'unfenced' || why.cause === 'key_taken' ? why : verdict)
     }
     return answers
   }

@@ -9,6 +9,7 @@ import type { RunId } from '../domain/facts.ts'
 import { isFinal } from '../domain/lifecycle.ts'
 import { ClaimLost, LimitReached, type Performer } from '../domain/performer.ts'
 import type { Run } from '../domain/run.ts'
+import { DatabaseError } from '../storage/database-error.ts'
 import { Claim, type StopReason } from './held-run.ts'
 import type { Mailboxes } from './mailbox.ts'
 
@@ -89,7 +90,7 @@ export class Workbench {
       if (!claim.signal.aborted) await performer.perform(claim)
     } catch (error) {
       if (!(error instanceof ClaimLost) && !claim.signal.aborted) {
-        await this.#fail(claim, error)
+        await (isPassing(error) ? this.#giveUp(claim, error) : this.#fail(claim, error))
         return
       }
     }
@@ -99,6 +100,19 @@ export class Workbench {
       if (!(error instanceof ClaimLost))
         log.error({ runId, err: error }, 'A run could not be put down; its lease decides.')
     }
+  }
+
+  /** The database was away under the work: somebody goes on when it is back, and it counts as an attempt. */
+  async #giveUp(claim: Claim, error: unknown): Promise<void> {
+    const runId = claim.run.facts.id
+    this.#options.log.warn(
+      { runId, err: error },
+      'Work on a run lost its database; the run is taken up again.',
+    )
+    await claim.handBack({ isOurWish: false }).catch((failure: unknown) => {
+      if (!(failure instanceof ClaimLost))
+        this.#options.log.error({ runId, err: failure }, 'A run could not be put down; its lease decides.')
+    })
   }
 
   async #fail(claim: Claim, error: unknown): Promise<void> {
@@ -123,7 +137,7 @@ export class Workbench {
         await claim.conclude({ type: 'stopped' })
         return
       case 'draining':
-        await claim.handBack()
+        await claim.handBack({ isOurWish: true })
         return
       case 'finished':
       case 'lost':
@@ -149,3 +163,5 @@ export class Workbench {
     await Promise.all([...this.#work.values()].map(({ done }) => done))
   }
 }
+
+const isPassing = (error: unknown): boolean => error instanceof DatabaseError && error.isTransient

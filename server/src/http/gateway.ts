@@ -69,6 +69,8 @@ export interface Gateway {
   metrics: Metrics
   log: Log
   version: string
+  /** A worker only tells how it is: health, readiness and figures. */
+  offers: 'everything' | 'operations'
 }
 
 /** Who asks: what is known of the key that was presented. */

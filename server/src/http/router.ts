@@ -24,8 +24,10 @@ const NOTHING = closed({})
 
 /** Registers every endpoint of the table, and 405 for the other methods of its paths. */
 export function registerRoutes(app: FastifyInstance, routing: Routing): void {
-  for (const endpoint of endpointList) registerEndpoint(app, endpoint, routing)
-  for (const [path, methods] of methodsByPath()) {
+  const { offers } = routing.gateway
+  const offered = endpointList.filter(({ path }) => offers === 'everything' || WORKER_PATHS.has(path))
+  for (const endpoint of offered) registerEndpoint(app, endpoint, routing)
+  for (const [path, methods] of methodsByPath(offered)) {
     const others = ALL_METHODS.filter((method) => !methods.includes(method))
     const allow = methods.join(', ')
     app.route({
@@ -40,11 +42,13 @@ export function registerRoutes(app: FastifyInstance, routing: Routing): void {
   }
 }
 
+const WORKER_PATHS: ReadonlySet<string> = new Set(['/healthz', '/readyz', '/metrics'])
+
 const ALL_METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']
 
-function methodsByPath(): Map<string, string[]> {
+function methodsByPath(endpoints: typeof endpointList): Map<string, string[]> {
   const methods = new Map<string, string[]>()
-  for (const { method, path } of endpointList) {
+  for (const { method, path } of endpoints) {
     methods.set(path, [...(methods.get(path) ?? []), ...(method === 'GET' ? ['GET', 'HEAD'] : [method])])
   }
   return methods

@@ -55,8 +55,9 @@ export class Hub {
   }
 
   /** Lets the waiters of these runs look at the database: another process moved them. */
-  hint(ids: Iterable<RunId>): void {
-    for (const id of ids) for (const { look } of this.#waiters.get(id) ?? []) look(undefined)
+  hint(ids: Iterable<RunId> | 'all'): void {
+    const moved = ids === 'all' ? [...this.#waiters.keys()] : ids
+    for (const id of moved) for (const { look } of this.#waiters.get(id) ?? []) look(undefined)
   }
 
   /** The run when it needs attention; undefined when the time is over or the signal is aborted before. */

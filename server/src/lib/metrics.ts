@@ -43,19 +43,24 @@ export class Metrics {
 
   /** `bounds` are upper limits, ascending. */
   histogram(name: string, text: string, bounds: readonly number[]): Histogram {
-    const buckets = new Series(`${name}_bucket`)
-    const sums = new Series(`${name}_sum`)
-    const counts = new Series(`${name}_count`)
-    const lines = () => [...buckets.lines(), ...sums.lines(), ...counts.lines()]
-    this.#register(name, { type: 'histogram', text, lines })
+    const series = new Map<string, Observations>()
+    this.#register(name, {
+      type: 'histogram',
+      text,
+      lines: () => histogramLines(name, bounds, series.values()),
+    })
     return {
       observe(value, labels = {}) {
-        for (const bound of [...bounds, Number.POSITIVE_INFINITY]) {
-          const le = bound === Number.POSITIVE_INFINITY ? '+Inf' : String(bound)
-          buckets.set({ ...labels, le }, (before) => before + (value <= bound ? 1 : 0))
+        const key = Object.values(labels).join('\0')
+        let seen = series.get(key)
+        if (seen === undefined) {
+          seen = { labels, counts: bounds.map(() => 0), sum: 0, count: 0 }
+          series.set(key, seen)
         }
-        sums.set(labels, (before) => before + value)
-        counts.set(labels, (before) => before + 1)
+        const at = bounds.findIndex((bound) => value <= bound)
+        if (at >= 0) seen.counts[at] = (seen.counts[at] ?? 0) + 1
+        seen.sum += value
+        seen.count += 1
       },
     }
   }
@@ -72,6 +77,30 @@ export class Metrics {
     if (this.#families.has(name)) throw new Error(`the metric ${name} is registered twice`)
     this.#families.set(name, family)
   }
+}
+
+/** What a histogram saw under one set of labels; `counts` are of each bucket alone. */
+interface Observations {
+  labels: Labels
+  counts: number[]
+  sum: number
+  count: number
+}
+
+/** Buckets count everything up to their bound, as the text format wants it. */
+function histogramLines(name: string, bounds: readonly number[], all: Iterable<Observations>): string[] {
+  const buckets: string[] = []
+  const totals: string[] = []
+  for (const { labels, counts, sum, count } of all) {
+    let upTo = 0
+    for (const [i, bound] of bounds.entries()) {
+      upTo += counts[i] ?? 0
+      buckets.push(`${name}_bucket${renderLabels({ ...labels, le: String(bound) })} ${upTo}`)
+    }
+    buckets.push(`${name}_bucket${renderLabels({ ...labels, le: '+Inf' })} ${count}`)
+    totals.push(`${name}_sum${renderLabels(labels)} ${sum}`, `${name}_count${renderLabels(labels)} ${count}`)
+  }
+  return [...buckets, ...totals]
 }
 
 /** The values of one name, by labels. */

@@ -1,9 +1,5 @@
-const UNSTORABLE = /\u0000|[\uD800-\uDBFF](?![\uDC00-\uDFFF])|(?<![\uD800-\uDBFF])[\uDC00-\uDFFF]/
-const UNSTORABLE_ALL = new RegExp(UNSTORABLE.source, 'g')
-
 /** Text that PostgreSQL accepts: NUL and lone surrogates become U+FFFD. */
-export const storable = (text: string): string =>
-  UNSTORABLE.test(text) ? text.replace(UNSTORABLE_ALL, '\uFFFD') : text
+export const storable = (text: string): string => text.replaceAll('\0', '\uFFFD').toWellFormed()
 
 /** How JSON writes what PostgreSQL refuses: NUL, and lone surrogates, which `JSON.stringify` escapes. */
 const UNSTORABLE_ESCAPE = /\\u(?:0000|d[89a-f])/

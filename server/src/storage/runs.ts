@@ -49,6 +49,15 @@ export async function findHeldRun(db: Db, id: RunId): Promise<{ run: Run; holdin
   return { run: runFromRow(row), holding }
 }
 
+/** Runs of work orders that are not final: what their workspaces are kept for. */
+export async function listOpenOrderRuns(db: Db): Promise<RunId[]> {
+  const rows = await db.query<{ id: RunId }>(
+    `select id from run where work_order_id is not null
+      and state in ('queued', 'running', 'tool_required', 'waiting_approval')`,
+  )
+  return rows.map(({ id }) => id)
+}
+
 export interface RunScope {
   organizationId: string
   mode: string

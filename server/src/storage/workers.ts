@@ -1,3 +1,4 @@
+import type { RunId } from '../domain/facts.ts'
 import type { Db } from './database.ts'
 
 /** What proves which process a worker is: the same pid of another boot, or started at another time, is not it. */
@@ -56,10 +57,13 @@ export async function countOtherWorkers(db: Db, id: string, at: Date): Promise<n
 }
 
 /** Runs that a worker holds, with how far each is, so that it sees what others did to them. */
-export async function listHeld(db: Db, workerId: string): Promise<{ id: string; lastSeq: number }[]> {
-  const rows = await db.query<{ id: string; last_seq: number }>(
-    { name: 'list_held', text: 'select id, last_seq from run where worker_id = $1' },
+export async function listHeld(
+  db: Db,
+  workerId: string,
+): Promise<{ id: RunId; lastSeq: number; claim: string }[]> {
+  const rows = await db.query<{ id: RunId; last_seq: number; claim: string }>(
+    { name: 'list_held', text: 'select id, last_seq, claim from run where worker_id = $1' },
     [workerId],
   )
-  return rows.map((row) => ({ id: row.id, lastSeq: row.last_seq }))
+  return rows.map((row) => ({ id: row.id, lastSeq: row.last_seq, claim: row.claim }))
 }

@@ -25,6 +25,9 @@ import {
 } from '../storage/deliveries.ts'
 import { EndpointLoad } from './endpoint-load.ts'
 
+/** What came of an attempt; `put_off` is made again later. */
+export type AttemptOutcome = 'delivered' | 'refused' | 'gave_up' | 'put_off'
+
 export interface RelayOptions {
   db: Db
   clock: Clock
@@ -37,6 +40,8 @@ export interface RelayOptions {
   random: () => number
   log: { warn(facts: object, sentence: string): void; error(facts: object, sentence: string): void }
   concurrencyPerUrl: number
+  /** Called after each attempt was recorded. */
+  onAttempt?: (outcome: AttemptOutcome) => void
   /** Race points: `delivery.claimed`, `delivery.sent`. */
   pause?: (name: string) => Promise<void>
 }
@@ -251,6 +256,7 @@ class OutboxRelay implements Relay {
 
   async #record(delivery: ClaimedDelivery, attempt: Omit<RecordedAttempt, 'id' | 'n'>): Promise<void> {
     await recordAttempt(this.#options.db, { id: delivery.id, n: delivery.attempts + 1, ...attempt })
+    this.#options.onAttempt?.('outcome' in attempt.decision ? attempt.decision.outcome : 'put_off')
     if ('outcome' in attempt.decision && attempt.decision.outcome === 'gave_up') {
       this.#options.log.warn({ deliveryId: delivery.id, error: attempt.error }, 'A delivery was given up.')
     }

@@ -210,12 +210,15 @@ export class Store {
     return entries(await this.#git(['ls-tree', '-r', '--name-only', '-z', commit], this.#inStore))
   }
 
-  diff(from: string, to: string, maxBytes: number): Promise<GitOutput> {
+  /** `asText` shows what git takes for binary too, so that a NUL hides nothing. */
+  diff(
+    from: string,
+    to: string,
+    { maxBytes, asText = false }: { maxBytes: number; asText?: boolean },
+  ): Promise<GitOutput> {
     const limits = { ...this.#inStore, maxOutputBytes: maxBytes, truncate: true }
-    return this.#git(
-      ['diff-tree', '-r', '-p', '--no-ext-diff', '--no-textconv', '--find-renames', from, to],
-      limits,
-    )
+    const shown = asText ? ['--text', '--no-renames'] : ['--find-renames']
+    return this.#git(['diff-tree', '-r', '-p', '--no-ext-diff', '--no-textconv', ...shown, from, to], limits)
   }
 
   /** Every changed file with its added and removed lines; binary files count none. */

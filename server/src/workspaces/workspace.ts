@@ -66,6 +66,7 @@ export interface WorkspaceParts {
 }
 
 const DIFF_BYTES = 2 * 1024 * 1024
+const SEARCHED_BYTES = 32 * 1024 * 1024
 export const CHECKPOINTS = 'refs/checkpoints/'
 const SEALED = 'refs/sealed/'
 
@@ -187,9 +188,17 @@ export class Workspace {
     return this.restore()
   }
 
+  /** For people. */
   async diff(commit: string): Promise<{ text: string; truncated: boolean }> {
-    const { bytes, truncated } = await this.#store.diff(this.baseCommit, commit, DIFF_BYTES)
+    const { bytes, truncated } = await this.#store.diff(this.baseCommit, commit, { maxBytes: DIFF_BYTES })
     return { text: bytes.toString(), truncated }
+  }
+
+  /** For searching: all that a commit changed, binary files too; nothing where it is more than can be searched. */
+  async searchableDiff(commit: string): Promise<string | undefined> {
+    const whole = { maxBytes: SEARCHED_BYTES, asText: true }
+    const { bytes, truncated } = await this.#store.diff(this.baseCommit, commit, whole)
+    return truncated ? undefined : bytes.toString()
   }
 
   /** Paths that a sealed commit added, changed or deleted. */

@@ -1,11 +1,11 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type EngineRoom, factsOf, gatedPerformer, openEngineRoom } from './engine-room.ts'
 
 let room: EngineRoom
-beforeAll(async () => {
+beforeEach(async () => {
   room = await openEngineRoom()
 })
-afterAll(() => room[Symbol.asyncDispose]())
+afterEach(() => room[Symbol.asyncDispose]())
 
 const mark = (key: string, bodyHash = 'a') => ({
   idempotency: { route: 'POST /v1/runs', key, bodyHash, tenantId: '' },

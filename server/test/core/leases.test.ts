@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { RunId } from '../../src/domain/facts.ts'
 import { ClaimLost, type HeldRun, type Performer } from '../../src/domain/performer.ts'
 import { DatabaseError } from '../../src/storage/database-error.ts'
@@ -14,10 +14,10 @@ import {
 } from './engine-room.ts'
 
 let room: EngineRoom
-beforeAll(async () => {
+beforeEach(async () => {
   room = await openEngineRoom()
 })
-afterAll(() => room[Symbol.asyncDispose]())
+afterEach(() => room[Symbol.asyncDispose]())
 
 /** A lease so short that a test can wait for its end. Without `start` nobody renews it. */
 const SHORT = { leaseMs: 600, renewMs: 200, fenceMs: 400 }

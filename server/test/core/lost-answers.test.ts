@@ -1,12 +1,12 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { DatabaseError } from '../../src/storage/database-error.ts'
 import { type EngineRoom, factsOf, openEngineRoom, storedRun } from './engine-room.ts'
 
 let room: EngineRoom
-beforeAll(async () => {
+beforeEach(async () => {
   room = await openEngineRoom()
 })
-afterAll(() => room[Symbol.asyncDispose]())
+afterEach(() => room[Symbol.asyncDispose]())
 
 /** Loses the answer of the commits with these numbers: each is durable, and the connection dies before it says so. */
 function losing(...lost: number[]): (name: string) => Promise<void> {

@@ -82,7 +82,7 @@ async function openEngine(
     renewMs: 5_000,
     fenceMs: 10_000,
     graceUntil: 0,
-    log: { error: (facts, sentence) => console.error(sentence, facts), warn: () => undefined },
+    log: { error: () => undefined, warn: () => undefined },
     onCommitted: (committed) => {
       if (committed.run.completedAt === null) return
       ended.set(committed.run.facts.id, committed)

@@ -5,6 +5,7 @@ import type { GatePlan, Run } from '../../../sdk/typescript/src/index.ts'
 import {
   ANSWERED,
   type Cases,
+  call,
   expectFailure,
   expectSettled,
   FILES,
@@ -31,6 +32,19 @@ beforeAll(async () => {
       wrong: [write('answer.txt', 'wrong\n'), finish(), write('answer.txt', 'still wrong\n'), finish()],
       mending: [write('answer.txt', 'wrong\n'), finish(), write('answer.txt', 'right\n'), finish()],
       'wrong-edit': wrong,
+      'leaking-late': [
+        call('run_command', { command: `yes filler | head -c 3000000 > a.txt; echo ${secret} > z.txt` }),
+        finish(),
+      ],
+      'leaking-binary': [
+        call('run_command', { command: `printf 'a\\0b' > z.bin; echo ${secret} >> z.bin` }),
+        finish(),
+      ],
+      'leaking-unseen': [
+        write('.gitattributes', '* -diff\n*.txt binary\n'),
+        write('z.txt', `${secret}\n`),
+        finish(),
+      ],
       leaking: [write('answer.txt', `right\n${secret}\n`), finish()],
     }),
   )
@@ -118,6 +132,15 @@ describe.concurrent('a gate that does not pass', () => {
     expect(JSON.stringify(shown)).toContain('+[secret]')
   })
 })
+
+test.concurrent.each(['leaking-late', 'leaking-binary', 'leaking-unseen'])(
+  'a key is found wherever it hides in the change (%s)',
+  async (story) => {
+    const run = await cases.run({ repository, story, maxIterations: 1 })
+    expectFailure(run, { reason: 'limit_iterations', stage: 'verification', says: /gates still fail/ })
+    expect(gatesOf(run)).toContainEqual(expect.objectContaining({ name: 'secrets', outcome: 'failed' }))
+  },
+)
 
 describe.concurrent('a plan', () => {
   test('that is strict fails where nothing can be run', async () => {

@@ -181,6 +181,37 @@ test('a run goes on where it was when the gateway starts again', async () => {
   expect((await gate.client.credits.get()).totalCreditsCents).toBe(before - run.cost.credits)
 })
 
+test('a delivery goes on where it was when the gateway starts again', async () => {
+  const hosted = await cases.host()
+  const pulls = '/api/v3/repos/acme/project/pulls'
+  hosted.host.fail({ method: 'POST', path: pulls, delayMs: 3_600_000, times: 1 })
+  const id = await cases.submit({ repository: hosted.repository, story: 'answer', gatePlan: ANSWERED })
+  const isOpening = (): boolean => hosted.host.requests.some(({ path }) => path === pulls)
+  await expect.poll(isOpening, { interval: 20, timeout: 60_000 }).toBe(true)
+
+  await cases.here.gate.restart()
+
+  const run = await cases.wait(id)
+  expect(run).toMatchObject({ state: 'completed', verification: 'passed', attempt: 2, usage: { steps: 2 } })
+  const [pull, ...others] = hosted.host.pulls('acme', 'project')
+  expect(others).toEqual([])
+  expect(pull?.url).toBe(run.prUrl)
+  expect(pull?.body).toContain('answered')
+  const done = (await cases.events(id)).map(({ type }) => type)
+  for (const once of ['verification.passed', 'delivery.pushed', 'delivery.pull_request'])
+    expect(done.filter((type) => type === once)).toHaveLength(1)
+})
+
+test('a command that was running when the gateway stopped runs again, and none is left behind', async () => {
+  const id = await cases.submit({ repository, story: 'sleeping' })
+  await expect.poll(isAsleep, { interval: 20, timeout: 60_000 }).toBe(true)
+  await cases.here.gate.restart()
+  await expect.poll(isAsleep, { interval: 20, timeout: 60_000 }).toBe(true)
+  await cases.here.gate.client.runs.cancel(id)
+  expect((await cases.wait(id)).state).toBe('canceled')
+  expect(isAsleep()).toBe(false)
+})
+
 test('none of these runs still holds credit, and each was charged what it says', async () => {
   await expectSettled(cases)
 })

@@ -1,5 +1,5 @@
 import { buildOpenApi } from '../../contract/openapi.ts'
-import type { Db } from '../../storage/database.ts'
+import { durabilityWarnings } from '../../storage/durability.ts'
 import { docsPage } from '../docs-page.ts'
 import type { Gateway } from '../gateway.ts'
 import type { Handlers } from '../handler.ts'
@@ -61,11 +61,4 @@ async function askDatabase({ db, clock, log }: Gateway): Promise<string[] | null
     return null
   })
   return Promise.race([answered, late]).finally(stopWaiting)
-}
-
-async function durabilityWarnings(db: Db): Promise<string[]> {
-  const off = await db.query<{ name: string }>(
-    "select name from pg_settings where name in ('fsync', 'synchronous_commit') and setting = 'off' order by name",
-  )
-  return off.map(({ name }) => `${name} is off: the database may lose what it has acknowledged.`)
 }
