@@ -1,72 +1,155 @@
+/**
+ * Gateways as people run them: `agentgate start`, built, in a process of its own. One that is measured ends with
+ * the bench, however that ends.
+ */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, mkdtemp, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { rm } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { findFirstKey } from '../server/src/cli/first-keys.ts'
+import { type DedicatedConnection, openConnection } from '../server/src/storage/database.ts'
+import { EMBEDDED_DATABASE, EMBEDDED_USER } from '../server/src/storage/embedded-cluster.ts'
+import { PORT } from '../server/src/storage/embedded-process.ts'
+import { type BenchFolder, findPostmaster, makeBenchFolder } from './bench-folder.ts'
 
-export interface BenchGateway extends AsyncDisposable {
-  url: string
-  liveKey: string
-  testKey: string
-  pid: number
-  dataDir: string
-  /** CPU of the gateway's process so far, in microseconds, and its resident memory, in bytes. */
-  usage(): Promise<{ cpu: NodeJS.CpuUsage; rss: number }>
-}
+export type Settings = Readonly<Record<string, string>>
 
 /** Limits that do not bind, so that the bench measures the gateway and not its rules. */
-const UNLIMITED = {
-  PORT: '0',
-  LOG_LEVEL: 'warn',
+export const LIMITS = {
   AGENTGATE_MAX_CONCURRENT_RUNS: '100000',
+  AGENTGATE_MAX_QUEUED_RUNS: '100000000',
   AGENTGATE_SLOTS: '1000',
   AGENTGATE_RATE_READS: '10000000',
   AGENTGATE_RATE_WRITES: '10000000',
   AGENTGATE_RATE_SUBMISSIONS: '10000000',
-  AGENTGATE_INITIAL_CREDITS: '100000000',
+  AGENTGATE_RATE_CONTROL: '10000000',
+  AGENTGATE_INITIAL_CREDITS: '1000000000',
+} as const satisfies Settings
+
+const PROGRAM = fileURLToPath(new URL('../scripts/agentgate.mjs', import.meta.url))
+const PATIENCE_MS = 30_000
+const OUTPUT_KEPT = 4_000
+
+export interface Gateway extends AsyncDisposable {
+  url: string
+  pid: number
+  /** From spawning it to its saying that it listens. */
+  startMs: number
+  /** What agents run in. */
+  jail: string
 }
 
-/** Starts a gateway on an embedded PostgreSQL (fsync on) in a new folder; all of it goes when disposed. */
-export async function startBenchGateway(env: Record<string, string> = {}): Promise<BenchGateway> {
-  const dataDir = await mkdtemp('/var/tmp/agentgate-bench-')
-  await chmod(dataDir, 0o711)
-  const child = spawn(
-    process.execPath,
-    [
-      ...(process.env['BENCH_NODE_FLAGS']?.split(' ') ?? []),
-      '--import',
-      'tsx',
-      fileURLToPath(new URL('serve.ts', import.meta.url)),
-    ],
-    {
-      stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
-      env: { ...process.env, ...UNLIMITED, AGENTGATE_DATA_DIR: join(dataDir, 'data'), ...env },
-    },
-  )
-  const ready = await firstLine(child)
-  const { url, liveKey, testKey }: { url: string; liveKey: string; testKey: string } = JSON.parse(ready)
+/** A gateway with the PostgreSQL that it has started for itself. */
+export interface OwnGateway extends Gateway {
+  liveKey: string
+  testKey: string
+  postmasterPid: number
+  /** A connection of the bench's own to the gateway's database. */
+  connect(): Promise<DedicatedConnection>
+}
+
+export interface GatewayOptions {
+  settings?: Settings
+  profileDir?: string | null
+}
+
+/** Starts a gateway on an embedded PostgreSQL (fsync on) in a new folder; all of it goes when disposed of. */
+export async function openGateway(options: GatewayOptions = {}): Promise<OwnGateway> {
+  const folder = await makeBenchFolder()
+  const end = (): Promise<void> => folder[Symbol.asyncDispose]()
+  try {
+    const gateway = await startOwnGateway(folder, options)
+    const stop = async (): Promise<void> => {
+      await gateway[Symbol.asyncDispose]()
+      await end()
+    }
+    return { ...gateway, [Symbol.asyncDispose]: stop }
+  } catch (error) {
+    await end()
+    throw error
+  }
+}
+
+/** The same in a folder that outlives it. */
+export async function startOwnGateway(
+  { dataDir }: BenchFolder,
+  options: GatewayOptions = {},
+): Promise<OwnGateway> {
+  const gateway = await startGateway(dataDir, options)
+  const { pid, folder } = await findPostmaster(dataDir)
   return {
-    url,
-    liveKey,
-    testKey,
-    dataDir,
-    pid: child.pid ?? 0,
-    async usage() {
-      child.send('usage')
-      const [answer]: [{ cpu: NodeJS.CpuUsage; rss: number }] = (await once(child, 'message')) as [never]
-      return answer
-    },
+    ...gateway,
+    liveKey: firstKey(dataDir, 'live'),
+    testKey: firstKey(dataDir, 'test'),
+    postmasterPid: pid,
+    connect: () =>
+      openConnection({ host: folder, port: PORT, user: EMBEDDED_USER, database: EMBEDDED_DATABASE }),
     async [Symbol.asyncDispose]() {
-      child.disconnect()
-      if (child.exitCode === null) await once(child, 'exit')
-      await rm(dataDir, { recursive: true, force: true })
+      await gateway[Symbol.asyncDispose]()
+      await rm(folder, { recursive: true, force: true })
     },
   }
 }
 
-async function firstLine(child: ChildProcess): Promise<string> {
-  if (child.stdout === null) throw new Error('the gateway has no output')
-  for await (const line of createInterface({ input: child.stdout })) return line
-  throw new Error('the gateway ended before it was ready')
+export function firstKey(dataDir: string, mode: 'live' | 'test'): string {
+  const key = findFirstKey(dataDir, mode)
+  if (key === undefined) throw new Error(`The gateway of ${dataDir} has given out no ${mode} key.`)
+  return key
+}
+
+/** A gateway process on whatever database its settings name. */
+export async function startGateway(
+  dataDir: string,
+  { settings = {}, profileDir = null }: GatewayOptions = {},
+): Promise<Gateway> {
+  const flags = profileDir === null ? [] : ['--cpu-prof', '--cpu-prof-dir', profileDir]
+  const spawnedAt = performance.now()
+  const child = spawn(process.execPath, [...flags, PROGRAM, 'start', '--json'], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: {
+      PATH: process.env['PATH'],
+      HOME: process.env['HOME'],
+      // As under npm: a gateway whose parent is gone stops.
+      npm_lifecycle_event: 'bench',
+      PORT: '0',
+      LOG_LEVEL: 'warn',
+      AGENTGATE_DATA_DIR: dataDir,
+      ...LIMITS,
+      ...settings,
+    },
+  })
+  const said = keepOutput(child)
+  const line = await firstLine(child)
+  if (line === undefined) throw new Error(`The gateway ended before it was ready: ${said()}`)
+  const startMs = performance.now() - spawnedAt
+  const { url, jail }: { url: string; jail: string } = JSON.parse(line)
+  const stop = (): Promise<void> => end(child)
+  return { url, jail, startMs, pid: child.pid ?? 0, [Symbol.asyncDispose]: stop }
+}
+
+/** The end of what it says, for when it fails. */
+function keepOutput(child: ChildProcess): () => string {
+  let kept = ''
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    kept = `${kept}${text}`.slice(-OUTPUT_KEPT)
+  })
+  return () => kept
+}
+
+async function firstLine({ stdout }: ChildProcess): Promise<string | undefined> {
+  if (stdout === null) return undefined
+  const lines = createInterface({ input: stdout })
+  const closed = once(lines, 'close').then(() => [undefined])
+  const [line]: (string | undefined)[] = await Promise.race([once(lines, 'line'), closed])
+  return line
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const exited = once(child, 'exit')
+  child.kill('SIGTERM')
+  const timer = setTimeout(() => child.kill('SIGKILL'), PATIENCE_MS)
+  await exited
+  clearTimeout(timer)
 }

@@ -1,97 +1,142 @@
 /**
- * Durable three-step runs per second: created over HTTP with the scripted driver and waited for in the same
- * request (`Prefer: wait`), by 1, 32 and 128 clients that each have one request under way. The load comes from
- * this process; the gateway and its PostgreSQL (fsync on) have their own, on the same cores.
+ * Durable runs of three steps per second, through the front door: created over HTTP with the scripted driver and
+ * waited for in the same request (`Prefer: wait`), by 1, 32 and 128 clients with one request under way each. Live
+ * mode: credits are reserved and settled. The load comes from the bench's own process; gateway and PostgreSQL
+ * (embedded, fsync on) have theirs, on the same cores, and the CPU of each is told. Rows, commits, WAL and events are
+ * differences of the database before and after, divided by runs.
+ *
+ * In a pass of its own a second connection watches: in every snapshot no run may have begun step n + 1 while step n
+ * is not in the journal, and whatever an answer told must be there when the answer arrives.
  */
-import { Agent, request } from 'undici'
-import { startBenchGateway } from './gateway.ts'
+import { cpus } from 'node:os'
+import { type BenchClient, openClient, runIdOf, runToEnd, THREE_STEPS } from './client.ts'
+import { figuresPerRun, readFigures } from './database-figures.ts'
+import { LIMITS, type OwnGateway, openGateway } from './gateway.ts'
+import { p50, p99, perSecond, putLoad, rounded } from './load.ts'
+import { cpuSeconds } from './process-figures.ts'
+import type { BenchOptions, Outcome, Row } from './suite.ts'
 
-const BODY = JSON.stringify({
-  agent: 'scripted',
-  input: {
-    steps: [
-      { text: 'one', calls: [{ tool: 'note', arguments: {} }] },
-      { text: 'two', calls: [{ tool: 'note', arguments: { n: 2 } }] },
-      { text: 'three' },
+const CLIENTS = [1, 32, 128] as const
+const WATCHED_CLIENTS = 16
+const WARM_UP_SECONDS = 2
+
+export async function measureThreeSteps(options: BenchOptions): Promise<Outcome> {
+  await using gateway = await openGateway(options)
+  await using client = openClient(gateway.url, {
+    key: gateway.liveKey,
+    connections: Math.max(...CLIENTS),
+  })
+  const rows: Row[] = []
+  for (const clients of CLIENTS) rows.push(await measureClients(gateway, client, { ...options, clients }))
+  const watched = await watch(gateway, client, options)
+  return {
+    conditions: { ...LIMITS, flushers: 2, mode: 'live' },
+    tables: [
+      { title: 'Three-step runs', rows },
+      { title: 'Seen by a second connection', rows: [watched] },
     ],
-  },
-})
-
-export interface ThreeStepsResult {
-  clients: number
-  seconds: number
-  runs: number
-  runsPerSecond: number
-  p50Ms: number
-  p99Ms: number
-  gatewayCpu: number
-  loadCpu: number
+    findings: findingsOf(rows, watched),
+  }
 }
 
-const percentile = (sorted: readonly number[], share: number): number =>
-  sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0
-
-export async function threeSteps({
-  seconds,
-  clientCounts,
-  mode,
-}: {
-  seconds: number
-  clientCounts: readonly number[]
-  mode: 'live' | 'test'
-}): Promise<ThreeStepsResult[]> {
-  await using gateway = await startBenchGateway()
-  const key = mode === 'live' ? gateway.liveKey : gateway.testKey
-  const dispatcher = new Agent({ connections: Math.max(...clientCounts), pipelining: 1 })
-  const once = async (): Promise<void> => {
-    const { statusCode, body } = await request(`${gateway.url}/v1/runs`, {
-      dispatcher,
-      method: 'POST',
-      headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json', prefer: 'wait=30' },
-      body: BODY,
-    })
-    const text = await body.text()
-    if (statusCode !== 201 || !text.includes('"state":"completed"')) throw new Error(`${statusCode} ${text}`)
+async function measureClients(
+  gateway: OwnGateway,
+  client: BenchClient,
+  options: BenchOptions & { clients: number },
+): Promise<Row> {
+  await using db = await gateway.connect()
+  const call = (): Promise<string> => runToEnd(client, THREE_STEPS)
+  await putLoad(call, { ...options, seconds: Math.min(WARM_UP_SECONDS, options.seconds) })
+  const before = await readFigures(db)
+  const cpu = watchCpu({ gateway: gateway.pid, postgres: gateway.postmasterPid })
+  const load = await putLoad(call, options)
+  const cores = cpu(load.seconds)
+  const after = await readFigures(db)
+  const runs = load.latenciesMs.length
+  return {
+    clients: options.clients,
+    runs,
+    runsPerSecond: perSecond(load),
+    p50Ms: p50(load),
+    p99Ms: p99(load),
+    ...cores,
+    ...figuresPerRun(before, after, runs),
   }
-  const results: ThreeStepsResult[] = []
-  for (const clients of clientCounts) {
-    await measure(once, clients, 2)
-    const [before, own] = [await gateway.usage(), process.cpuUsage()]
-    const { latencies, elapsed } = await measure(once, clients, seconds)
-    const [after, spent] = [await gateway.usage(), process.cpuUsage(own)]
-    latencies.sort((a, b) => a - b)
-    const cpu = after.cpu.user + after.cpu.system - before.cpu.user - before.cpu.system
-    results.push({
-      clients,
-      seconds: elapsed,
-      runs: latencies.length,
-      runsPerSecond: Math.round(latencies.length / elapsed),
-      p50Ms: percentile(latencies, 0.5),
-      p99Ms: percentile(latencies, 0.99),
-      gatewayCpu: cpu / 1e6 / elapsed,
-      loadCpu: (spent.user + spent.system) / 1e6 / elapsed,
-    })
-  }
-  await dispatcher.close()
-  return results
 }
 
-async function measure(
-  once: () => Promise<void>,
-  clients: number,
-  seconds: number,
-): Promise<{ latencies: number[]; elapsed: number }> {
-  const latencies: number[] = []
-  const startedAt = performance.now()
-  const until = startedAt + seconds * 1000
-  const client = async (): Promise<void> => {
-    for (let at = performance.now(); at < until; ) {
-      await once()
-      const end = performance.now()
-      latencies.push(end - at)
-      at = end
+/** From now on; the gateway's own share is without the PostgreSQL below it. */
+export function watchCpu(pids: { gateway: number; postgres: number }): (seconds: number) => Row {
+  const read = (): [gateway: number, postgres: number, load: number] => {
+    const { user, system } = process.cpuUsage()
+    const postgres = cpuSeconds(pids.postgres)
+    return [cpuSeconds(pids.gateway) - postgres, postgres, (user + system) / 1e6]
+  }
+  const before = read()
+  return (seconds) => {
+    const [gateway = 0, postgres = 0, load = 0] = read().map((value, i) =>
+      rounded((value - (before[i] ?? 0)) / seconds),
+    )
+    return { gatewayCores: gateway, postgresCores: postgres, loadCores: load }
+  }
+}
+
+/** What one snapshot shows of runs at work: steps begun and steps journaled. */
+const SNAPSHOT = `
+  select count(*)::int as seen, (count(*) filter (where begun > 1))::int as midway,
+    (count(*) filter (where begun - 1 > journaled))::int as early
+  from (
+    select (select coalesce(sum(regexp_count(events, '"type":"step.started"')), 0) from run_event where run_id = run.id) as begun,
+      (select count(*) from step where run_id = run.id and kind = 'step') as journaled
+    from run where worker_id is not null limit 100
+  ) as at_work`
+
+const ANSWERED = `
+  select (run.state = 'completed' and run_outcome is not null
+    and (select count(*) from step where run_id = run.id and kind = 'step') = 3
+    and (select sum(last_seq - first_seq + 1) from run_event where run_id = run.id) = run.last_seq) as is_durable
+  from run left join run_outcome on run_outcome.run_id = run.id where run.id = $1`
+
+async function watch(gateway: OwnGateway, client: BenchClient, options: BenchOptions): Promise<Row> {
+  await using onAnswers = await gateway.connect()
+  await using onSnapshots = await gateway.connect()
+  const seen = { answers: 0, answersNotDurable: 0, snapshots: 0, runsAtWork: 0, midway: 0, begunEarly: 0 }
+  const answer = async (): Promise<void> => {
+    const id = runIdOf(await runToEnd(client, THREE_STEPS))
+    const [row] = await onAnswers.query<{ is_durable: boolean }>({ name: 'answered', text: ANSWERED }, [id])
+    seen.answers++
+    if (row?.is_durable !== true) seen.answersNotDurable++
+  }
+  let isOver = false
+  const sampling = (async () => {
+    while (!isOver) {
+      const [row] = await onSnapshots.query<{ seen: number; midway: number; early: number }>({
+        name: 'snapshot',
+        text: SNAPSHOT,
+      })
+      seen.snapshots++
+      seen.runsAtWork += row?.seen ?? 0
+      seen.midway += row?.midway ?? 0
+      seen.begunEarly += row?.early ?? 0
     }
-  }
-  await Promise.all(Array.from({ length: clients }, client))
-  return { latencies, elapsed: (performance.now() - startedAt) / 1000 }
+  })()
+  const load = putLoad(answer, { ...options, clients: WATCHED_CLIENTS }).finally(() => {
+    isOver = true
+  })
+  await Promise.all([load, sampling])
+  return seen
+}
+
+function findingsOf(rows: readonly Row[], watched: Row): string[] {
+  const at = (clients: number): Row => rows.find((row) => row['clients'] === clients) ?? {}
+  const [single, many] = [at(1), at(128)]
+  const cores = ['gatewayCores', 'postgresCores', 'loadCores'].reduce((sum, key) => sum + Number(many[key]), 0)
+  const early = Number(watched['begunEarly']) + Number(watched['answersNotDurable'])
+  return [
+    `128 clients: ${many['runsPerSecond']} runs/s (aim 3,000, floor 2,000). One client: p50 ${single['p50Ms']} ms (aim 4).`,
+    `At 128 clients gateway, PostgreSQL and load used ${rounded(cores)} of ${cpus().length} cores.`,
+    `${single['commitsPerRun']} commits per run with one client; 4 are expected, the rest are a lease's renewals.`,
+    early === 0
+      ? 'No step began before the one before it was durable, and no answer told what was not.'
+      : `${early} times a step or an answer came before it was durable.`,
+  ]
 }

@@ -4,6 +4,8 @@ import { VERSION } from '../version.ts'
 import { addCredentials } from './commands/credentials.ts'
 import { addDemo } from './commands/demo.ts'
 import { addDoctor } from './commands/doctor.ts'
+import { addExport } from './commands/export.ts'
+import { addImport } from './commands/import.ts'
 import { addKeys } from './commands/keys.ts'
 import { addRuns } from './commands/runs.ts'
 import { addStart } from './commands/start.ts'
@@ -52,7 +54,17 @@ function createProgram(context: Context): Command {
     })
     .exitOverride()
     .showHelpAfterError('(--help tells more)')
-  for (const add of [addStart, addDemo, addRuns, addKeys, addCredentials, addWebhooks, addDoctor]) {
+  for (const add of [
+    addStart,
+    addDemo,
+    addRuns,
+    addKeys,
+    addCredentials,
+    addWebhooks,
+    addDoctor,
+    addExport,
+    addImport,
+  ]) {
     add(program, context)
   }
   return program

@@ -11,7 +11,7 @@ import { keepArtifact, transcriptOf } from './artifacts.ts'
 import { type Clean, cleanJson } from './clean-json.ts'
 import { OrderConduct, type OrderRoom } from './order.ts'
 import { type FailureFacts, RunFails } from './run-fails.ts'
-import { goesOnElsewhere } from './stopping.ts'
+import { isOver } from './stopping.ts'
 
 export interface ConductorOptions extends OrderRoom {
   drivers: { loop: AgentDriver; scripted: AgentDriver }
@@ -50,7 +50,8 @@ export class Conductor implements Performer {
     try {
       end = await conduct.perform()
     } catch (error) {
-      if (!goesOnElsewhere(held)) await this.#salvage(held, conduct, clean)
+      const isTaken = error instanceof ClaimLost || held.signal.aborted
+      if (!isTaken || isOver(held)) await this.#salvage(held, conduct, clean)
       end = failing(held, error, clean)
     }
     if (end.type === 'complete') await this.#keepTranscript(held, clean)

@@ -30,7 +30,7 @@ import { gatesSoFar } from './gates-so-far.ts'
 import { deliveryMode, publish } from './publication.ts'
 import { RunFails } from './run-fails.ts'
 import { runSetup, type SetupRules } from './setup-phase.ts'
-import { goesOnElsewhere } from './stopping.ts'
+import { isOver } from './stopping.ts'
 import { toolboxOf } from './tool-pipeline.ts'
 import { summarise, verify } from './verification.ts'
 
@@ -106,8 +106,7 @@ export class OrderConduct implements AsyncDisposable {
 
   /** Gives back slot and workspace; the workspace is kept when somebody goes on with it. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const isOver = this.#held.run.completedAt !== null || !goesOnElsewhere(this.#held)
-    await this.#workspace?.close({ keep: !isOver })
+    await this.#workspace?.close({ keep: !isOver(this.#held) })
     this.#room.slots.delete(this.#held.run.facts.id)
     this.#slot?.release()
   }

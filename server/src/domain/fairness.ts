@@ -29,9 +29,13 @@ export interface Turn {
 
 type Place = Pick<Lane, 'organizationId' | 'mode' | 'tenantId' | 'agent'>
 
+/** The key of the scope of a whole organisation, in one mode. */
+export const organizationScope = ({ organizationId, mode }: Pick<Place, 'organizationId' | 'mode'>): string =>
+  `${organizationId}/${mode}`
+
 /** The scopes that runs of a lane count in. */
 export function scopesOf({ organizationId, mode, tenantId, agent }: Place): Scope[] {
-  const organization = `${organizationId}/${mode}`
+  const organization = organizationScope({ organizationId, mode })
   return [
     { kind: 'organization', key: organization },
     ...(tenantId === '' ? [] : [{ kind: 'tenant' as const, key: `${organization}/tenant/${tenantId}` }]),

@@ -48,6 +48,7 @@ export class Claims {
 
   /** Whether runs may be waiting: known from the last look, or told by `expect`. */
   #backlog = true
+  #waiting: Set<string> = new Set()
 
   constructor(options: ClaimsOptions) {
     this.#options = options
@@ -57,9 +58,15 @@ export class Claims {
     return this.#backlog
   }
 
-  /** A run was queued: there is something to look for. */
-  expect(): void {
+  /** Whether runs of this organisation were waiting at the last look: who comes now waits behind them. */
+  isWaiting(organization: string): boolean {
+    return this.#waiting.has(organization)
+  }
+
+  /** A run was queued, of this organisation if it is known: there is something to look for. */
+  expect(organization?: string): void {
     this.#backlog = true
+    if (organization !== undefined) this.#waiting.add(organization)
   }
 
   /** One round; true when it took a run and may find more. */
@@ -100,7 +107,8 @@ export class Claims {
   async #takeQueued(free: number): Promise<number> {
     const { database, capOf } = this.#options
     const queue = await readQueue(database, capOf)
-    this.#backlog = queue.isWaiting
+    this.#backlog = queue.waiting.size > 0
+    this.#waiting = new Set(queue.waiting)
     const picks = pickClaims(queue.lanes, queue.room, { free, virtualTime: queue.virtualTime })
     const perLane = groupByLane(picks)
     const taken = await Promise.all(

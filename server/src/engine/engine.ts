@@ -5,7 +5,7 @@
  */
 import { GateError } from '../domain/error.ts'
 import type { RunFacts, RunId } from '../domain/facts.ts'
-import { scopesOf } from '../domain/fairness.ts'
+import { organizationScope, scopesOf } from '../domain/fairness.ts'
 import { isFinal } from '../domain/lifecycle.ts'
 import { availableMicro, MICRO_PER_CREDIT } from '../domain/money.ts'
 import { ClaimLost, type Performer } from '../domain/performer.ts'
@@ -17,6 +17,7 @@ import { findAccount } from '../storage/accounts.ts'
 import { putBlob } from '../storage/blobs.ts'
 import type { Birth, CommitRow } from '../storage/commit.ts'
 import type { Database } from '../storage/database.ts'
+import { findAnswer } from '../storage/idempotency.ts'
 import { readJournal } from '../storage/journal.ts'
 import { countQueued, insertCapacity, listDue } from '../storage/queue.ts'
 import { findHeldRun } from '../storage/runs.ts'
@@ -216,7 +217,8 @@ export class Engine implements AsyncDisposable {
   async createRun(facts: RunFacts, request: CreateRequest): Promise<Created> {
     for (const { key } of scopesOf(placeOf(facts))) await this.#knowScope(key)
     try {
-      const isReady = this.#workbench.free > 0 && !this.#lease.isFenced
+      const isWaiting = this.#claims.isWaiting(organizationScope(facts))
+      const isReady = this.#workbench.free > 0 && !this.#lease.isFenced && !isWaiting
       const run = isReady ? await this.#bear(facts, request) : await this.#enqueue(facts, request)
       return { run, replayed: false }
     } catch (error) {
@@ -231,7 +233,7 @@ export class Engine implements AsyncDisposable {
     const [created, claimed] = this.#mailboxes.birth(facts, birthOf(facts, request), [CREATE, sending])
     const filled = this.#workbench.fill(async () => {
       const reply = await must(claimed).catch(ignoreLostClaim)
-      if (reply === null) this.#claims.expect()
+      if (reply === null) this.#claims.expect(organizationScope(facts))
       return reply?.run.state === 'running' ? { run: reply.run, token, resumePoint: 0 } : null
     })
     // The create has the same failure and reports it.
@@ -242,6 +244,7 @@ export class Engine implements AsyncDisposable {
   async #enqueue(facts: RunFacts, request: CreateRequest): Promise<Run> {
     const queued = await countQueued(this.#options.database, facts.organizationId, facts.mode)
     if (queued >= this.#options.maxQueued) {
+      await this.#findTwin(facts, request)
       const details = { queued, limit: this.#options.maxQueued }
       throw new GateError('QUEUE_FULL', `${queued} runs are waiting already.`, {
         details,
@@ -250,8 +253,17 @@ export class Engine implements AsyncDisposable {
     }
     const [created] = this.#mailboxes.birth(facts, birthOf(facts, request), [CREATE])
     const { run } = await must(created)
-    this.#claims.expect()
+    const isKnown = this.#claims.isWaiting(organizationScope(facts))
+    this.#claims.expect(organizationScope(facts))
+    if (!isKnown) this.#wakeClaims()
     return run
+  }
+
+  /** Throws `KeyTaken` where the request was answered before: its answer needs no place in the queue. */
+  async #findTwin({ organizationId, mode }: RunFacts, { idempotency }: CreateRequest): Promise<void> {
+    if (idempotency === null) return
+    const twin = await findAnswer(this.#options.database, { organizationId, mode, ...idempotency })
+    if (twin !== undefined) throw new KeyTaken(twin.subjectId, twin.bodyHash)
   }
 
   async #replay(taken: KeyTaken, { idempotency }: CreateRequest): Promise<Created> {

@@ -1,5 +1,5 @@
 import type { RunId } from '../domain/facts.ts'
-import { type Lane, type Scope, scopesOf } from '../domain/fairness.ts'
+import { type Lane, organizationScope, type Scope, scopesOf } from '../domain/fairness.ts'
 import type { Run } from '../domain/run.ts'
 import type { Db } from './database.ts'
 
@@ -7,8 +7,8 @@ const LANE_HEADS = 256
 
 export interface Queue {
   lanes: Lane[]
-  /** Whether any run waits, stopped by a cap or not. */
-  isWaiting: boolean
+  /** Organisations, by the key of their scope, of which any run waits, stopped by a cap or not. */
+  waiting: ReadonlySet<string>
   /** How many more runs the scopes of these lanes may have at work. */
   room: Map<string, number>
   virtualTime: number
@@ -30,7 +30,7 @@ export async function readQueue(db: Db, capOf: (scope: Scope) => number): Promis
     name: 'read_lanes',
     text: `select organization_id, mode, tenant_id, agent, queued, tag, weight from lane where queued > 0 order by tag`,
   })
-  if (waiting.length === 0) return { lanes: [], isWaiting: false, room: new Map(), virtualTime: 0 }
+  if (waiting.length === 0) return { lanes: [], waiting: new Set(), room: new Map(), virtualTime: 0 }
   const counts = await db.query<{ scope: string; running: number }>({
     name: 'read_capacity',
     text: 'select scope, running from capacity where running > 0',
@@ -41,14 +41,20 @@ export async function readQueue(db: Db, capOf: (scope: Scope) => number): Promis
   })
   const running = new Map(counts.map((row) => [row.scope, row.running]))
   const room = new Map<string, number>()
-  const lanes = waiting.map(laneOf).filter((lane) =>
+  const all = waiting.map(laneOf)
+  const lanes = all.filter((lane) =>
     scopesOf(lane).every((scope) => {
       const left = room.get(scope.key) ?? capOf(scope) - (running.get(scope.key) ?? 0)
       room.set(scope.key, left)
       return left > 0
     }),
   )
-  return { lanes: lanes.slice(0, LANE_HEADS), isWaiting: true, room, virtualTime: clock?.virtual_time ?? 0 }
+  return {
+    lanes: lanes.slice(0, LANE_HEADS),
+    waiting: new Set(all.map(organizationScope)),
+    room,
+    virtualTime: clock?.virtual_time ?? 0,
+  }
 }
 
 const laneOf = (row: LaneRow): Lane => ({

@@ -37,7 +37,7 @@ beforeAll(async () => {
         finish(),
       ],
       'leaking-binary': [
-        call('run_command', { command: `printf 'a\\0b' > z.bin; echo ${secret} >> z.bin` }),
+        call('run_command', { command: `printf 'a\\0\\n' > z.bin; echo ${secret} >> z.bin` }),
         finish(),
       ],
       'leaking-unseen': [

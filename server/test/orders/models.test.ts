@@ -93,7 +93,9 @@ describe.concurrent('a model that goes on failing ends the run', () => {
   })
 
   test('an answer that its provider withholds', async () => {
-    expectFailure(await run('filtered'), { reason: 'model_error', stage: 'agent', says: /content filter/ })
+    const ended = await run('filtered')
+    expectFailure(ended, { reason: 'model_error', stage: 'agent', says: /content filter/ })
+    expect(ended.usage.inputTokens).toBeGreaterThan(0)
   })
 })
 

@@ -4,6 +4,7 @@ import {
   ANSWERED,
   type Cases,
   call,
+  expectFailure,
   expectSettled,
   finish,
   startCases,
@@ -150,6 +151,23 @@ test('a run that waits for a slot is canceled at once', async () => {
   expect((await narrow.events(second)).map(({ type }) => type)).toEqual(['run.created', 'run.canceled'])
   expect((await client.credits.get()).reservedCreditsCents).toBe(50)
   await client.runs.cancel(first)
+  await narrow.wait(first)
+  await expectSettled(narrow)
+})
+
+test('a run that nobody was free for in its time ends as queue_expired', async () => {
+  await using narrow = await startCases(stories(book), { AGENTGATE_MAX_CONCURRENT_RUNS: '1' })
+  const hosted = await narrow.host()
+  const first = await narrow.submit({ repository: hosted.repository, story: 'silent' })
+  const late = await narrow.run({ repository: hosted.repository, constraints: { maxQueueSeconds: 1 } })
+  expectFailure(late, {
+    reason: 'queue_expired',
+    stage: 'workspace',
+    says: /within 1 second/,
+    retryable: true,
+  })
+  expect(late).toMatchObject({ cost: { credits: 0 }, timing: { startedAt: null } })
+  await narrow.here.gate.client.runs.cancel(first)
   await narrow.wait(first)
   await expectSettled(narrow)
 })

@@ -14,13 +14,19 @@ export function addStart(program: Command, context: Context): void {
   program
     .command('start')
     .description('start the server; settings come from the environment (docs/config.md)')
+    .option('--role <role>', 'all, api or worker; as AGENTGATE_ROLE')
     .option('--json', 'print one line of JSON when the server is ready')
     .option('--quiet', 'print nothing but the log')
-    .action((options: OutputOptions) => context.run(() => start(context, options)))
+    .action((options: StartOptions) => context.run(() => start(context, options)))
 }
 
-async function start(context: Context, options: OutputOptions): Promise<number> {
-  const config = readConfig(context.environment)
+interface StartOptions extends OutputOptions {
+  role?: string
+}
+
+async function start(context: Context, options: StartOptions): Promise<number> {
+  const { role = context.environment['AGENTGATE_ROLE'] } = options
+  const config = readConfig({ ...context.environment, AGENTGATE_ROLE: role })
   refuseForeignFolder(config.dataDir)
   const stop = watchStopSignals(context.host, { watchParent: context.settings.isUnderNpm })
   const { startApp } = await import('../../app.ts')
@@ -82,6 +88,10 @@ function announce({ terminal }: Context, { config, url, jail, secrets, options }
     return
   }
   if (options.quiet) return
+  if (config.role === 'worker') {
+    terminal.data(`AgentGate ${VERSION}, a worker${url && `, health and metrics on ${url}`}`)
+    return
+  }
   terminal.data(`AgentGate ${VERSION} on ${terminal.paint('bold', url)}`)
   terminal.data(`  data folder  ${config.dataDir}`)
   terminal.data(`  jail         ${jail}`)

@@ -1,0 +1,63 @@
+/** CPU time and memory of process trees, as Linux tells them in `/proc`. */
+import { readdirSync, readFileSync } from 'node:fs'
+
+/** `sysconf(_SC_CLK_TCK)`, which Linux fixes for programs. */
+const TICKS_PER_SECOND = 100
+
+interface Stat {
+  parent: number
+  ownTicks: number
+  /** Of children that have ended and were waited for. */
+  pastTicks: number
+}
+
+/** Nothing for a process that is gone. */
+function readStat(pid: number): Stat | undefined {
+  let text: string
+  try {
+    text = readFileSync(`/proc/${pid}/stat`, 'utf8')
+  } catch {
+    return undefined
+  }
+  // The name stands in brackets and may hold anything; the numbers follow the last one.
+  const fields = text
+    .slice(text.lastIndexOf(')') + 2)
+    .split(' ')
+    .map(Number)
+  const [, parent = 0, ...rest] = fields
+  const [user = 0, system = 0, pastUser = 0, pastSystem = 0] = rest.slice(9)
+  return { parent, ownTicks: user + system, pastTicks: pastUser + pastSystem }
+}
+
+/** A process and all below it. */
+export function processTree(root: number): number[] {
+  const children = new Map<number, number[]>()
+  for (const name of readdirSync('/proc')) {
+    const pid = Number(name)
+    const stat = Number.isInteger(pid) ? readStat(pid) : undefined
+    if (stat) children.set(stat.parent, [...(children.get(stat.parent) ?? []), pid])
+  }
+  const below = (pid: number): number[] => [pid, ...(children.get(pid) ?? []).flatMap(below)]
+  return below(root)
+}
+
+/** CPU of a tree so far, in seconds, with the children that have ended. */
+export function cpuSeconds(root: number): number {
+  const ticks = processTree(root).map((pid) => {
+    const stat = readStat(pid)
+    return stat ? stat.ownTicks + stat.pastTicks : 0
+  })
+  return ticks.reduce((sum, each) => sum + each, 0) / TICKS_PER_SECOND
+}
+
+/** Proportional set sizes, which count a shared page once; in MiB. */
+export function pssMb(pids: readonly number[]): number {
+  const kilobytes = pids.map((pid) => {
+    try {
+      return Number(/^Pss:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))?.[1] ?? 0)
+    } catch {
+      return 0
+    }
+  })
+  return Math.round(kilobytes.reduce((sum, each) => sum + each, 0) / 1024)
+}
