@@ -57,7 +57,7 @@ export interface GatewayOptions {
 /** Starts a gateway on an embedded PostgreSQL (fsync on) in a new folder; all of it goes when disposed of. */
 export async function openGateway(options: GatewayOptions = {}): Promise<OwnGateway> {
   const folder = await makeBenchFolder()
-  const end = (): Promise<void> => folder[Symbol.asyncDispose]()
+  const end = async (): Promise<void> => folder[Symbol.asyncDispose]()
   try {
     const gateway = await startOwnGateway(folder, options)
     const stop = async (): Promise<void> => {

@@ -1,5 +1,7 @@
 /** CPU time and memory of process trees, as Linux tells them in `/proc`. */
 import { readdirSync, readFileSync } from 'node:fs'
+import { rounded } from './load.ts'
+import type { Row } from './suite.ts'
 
 /** `sysconf(_SC_CLK_TCK)`, which Linux fixes for programs. */
 const TICKS_PER_SECOND = 100
@@ -41,13 +43,33 @@ export function processTree(root: number): number[] {
   return below(root)
 }
 
-/** CPU of a tree so far, in seconds, with the children that have ended. */
-export function cpuSeconds(root: number): number {
-  const ticks = processTree(root).map((pid) => {
+/** CPU of these so far, in seconds, with their children that have ended. */
+export function cpuSeconds(pids: readonly number[]): number {
+  const ticks = pids.map((pid) => {
     const stat = readStat(pid)
     return stat ? stat.ownTicks + stat.pastTicks : 0
   })
   return ticks.reduce((sum, each) => sum + each, 0) / TICKS_PER_SECOND
+}
+
+/** Watches from now on; gives cores used per second, of the bench's own process too, which makes the load. */
+export function watchCores({ gateways, postmaster }: Measured): (seconds: number) => Row {
+  const read = (): number[] => {
+    const { user, system } = process.cpuUsage()
+    return [cpuSeconds(gateways), cpuSeconds(processTree(postmaster)), (user + system) / 1e6]
+  }
+  const before = read()
+  return (seconds) => {
+    const [gateway = 0, postgres = 0, load = 0] = read().map((value, i) =>
+      rounded((value - (before[i] ?? 0)) / seconds),
+    )
+    return { gatewayCores: gateway, postgresCores: postgres, loadCores: load }
+  }
+}
+
+export interface Measured {
+  gateways: readonly number[]
+  postmaster: number
 }
 
 /** Proportional set sizes, which count a shared page once; in MiB. */

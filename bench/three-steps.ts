@@ -13,7 +13,7 @@ import { type BenchClient, openClient, runIdOf, runToEnd, THREE_STEPS } from './
 import { figuresPerRun, readFigures } from './database-figures.ts'
 import { LIMITS, type OwnGateway, openGateway } from './gateway.ts'
 import { p50, p99, perSecond, putLoad, rounded } from './load.ts'
-import { cpuSeconds } from './process-figures.ts'
+import { watchCores } from './process-figures.ts'
 import type { BenchOptions, Outcome, Row } from './suite.ts'
 
 const CLIENTS = [1, 32, 128] as const
@@ -48,9 +48,9 @@ async function measureClients(
   const call = (): Promise<string> => runToEnd(client, THREE_STEPS)
   await putLoad(call, { ...options, seconds: Math.min(WARM_UP_SECONDS, options.seconds) })
   const before = await readFigures(db)
-  const cpu = watchCpu({ gateway: gateway.pid, postgres: gateway.postmasterPid })
+  const cores = watchCores({ gateways: [gateway.pid], postmaster: gateway.postmasterPid })
   const load = await putLoad(call, options)
-  const cores = cpu(load.seconds)
+  const used = cores(load.seconds)
   const after = await readFigures(db)
   const runs = load.latenciesMs.length
   return {
@@ -59,24 +59,8 @@ async function measureClients(
     runsPerSecond: perSecond(load),
     p50Ms: p50(load),
     p99Ms: p99(load),
-    ...cores,
+    ...used,
     ...figuresPerRun(before, after, runs),
-  }
-}
-
-/** From now on; the gateway's own share is without the PostgreSQL below it. */
-export function watchCpu(pids: { gateway: number; postgres: number }): (seconds: number) => Row {
-  const read = (): [gateway: number, postgres: number, load: number] => {
-    const { user, system } = process.cpuUsage()
-    const postgres = cpuSeconds(pids.postgres)
-    return [cpuSeconds(pids.gateway) - postgres, postgres, (user + system) / 1e6]
-  }
-  const before = read()
-  return (seconds) => {
-    const [gateway = 0, postgres = 0, load = 0] = read().map((value, i) =>
-      rounded((value - (before[i] ?? 0)) / seconds),
-    )
-    return { gatewayCores: gateway, postgresCores: postgres, loadCores: load }
   }
 }
 
@@ -100,11 +84,17 @@ async function watch(gateway: OwnGateway, client: BenchClient, options: BenchOpt
   await using onAnswers = await gateway.connect()
   await using onSnapshots = await gateway.connect()
   const seen = { answers: 0, answersNotDurable: 0, snapshots: 0, runsAtWork: 0, midway: 0, begunEarly: 0 }
-  const answer = async (): Promise<void> => {
-    const id = runIdOf(await runToEnd(client, THREE_STEPS))
+  let checking = Promise.resolve()
+  const check = async (id: string): Promise<void> => {
     const [row] = await onAnswers.query<{ is_durable: boolean }>({ name: 'answered', text: ANSWERED }, [id])
     seen.answers++
     if (row?.is_durable !== true) seen.answersNotDurable++
+  }
+  const answer = async (): Promise<void> => {
+    const id = runIdOf(await runToEnd(client, THREE_STEPS))
+    // A connection does one thing at a time.
+    checking = checking.then(() => check(id))
+    await checking
   }
   let isOver = false
   const sampling = (async () => {
@@ -129,12 +119,15 @@ async function watch(gateway: OwnGateway, client: BenchClient, options: BenchOpt
 function findingsOf(rows: readonly Row[], watched: Row): string[] {
   const at = (clients: number): Row => rows.find((row) => row['clients'] === clients) ?? {}
   const [single, many] = [at(1), at(128)]
-  const cores = ['gatewayCores', 'postgresCores', 'loadCores'].reduce((sum, key) => sum + Number(many[key]), 0)
+  const cores = ['gatewayCores', 'postgresCores', 'loadCores'].reduce(
+    (sum, key) => sum + Number(many[key]),
+    0,
+  )
   const early = Number(watched['begunEarly']) + Number(watched['answersNotDurable'])
   return [
     `128 clients: ${many['runsPerSecond']} runs/s (aim 3,000, floor 2,000). One client: p50 ${single['p50Ms']} ms (aim 4).`,
     `At 128 clients gateway, PostgreSQL and load used ${rounded(cores)} of ${cpus().length} cores.`,
-    `${single['commitsPerRun']} commits per run with one client; 4 are expected, the rest are a lease's renewals.`,
+    `${single['commitsPerRun']} commits per run with one client (4 are expected; leases are renewed beside them).`,
     early === 0
       ? 'No step began before the one before it was durable, and no answer told what was not.'
       : `${early} times a step or an answer came before it was durable.`,

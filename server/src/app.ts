@@ -239,7 +239,7 @@ function openRelay({ effects, database, clock, fetch, desk, meters }: Ground): R
 }
 
 function createGateway(config: Config, ground: Ground, { engine, hub }: Core) {
-  const { effects, database, clock, vault, disk, metrics } = ground
+  const { effects, database, clock, vault, desk, disk, metrics } = ground
   return createHttpServer({
     db: database,
     clock,
@@ -252,6 +252,7 @@ function createGateway(config: Config, ground: Ground, { engine, hub }: Core) {
       waitForRun: (id, options) => hub.waitForRun(id, options),
     },
     vault,
+    knowsForge: (owner, repository) => desk.knowsForge(owner, repository),
     agents: agentsOf(config),
     prices: config.prices,
     allowances: config.rates,

@@ -16,7 +16,7 @@ import { findWebhookSecret, getOrInsertWebhookSecret, webhookSecretPlace } from 
 import { mintWebhookSecret } from './vault/keys.ts'
 import type { Vault } from './vault/vault.ts'
 import type { Forge } from './workspaces/forges/forge.ts'
-import { forgeFor } from './workspaces/forges/forge-for.ts'
+import { apiBaseUrlOf, forgeFor } from './workspaces/forges/forge-for.ts'
 import type { GitCredential } from './workspaces/remote.ts'
 import type { CredentialRequest } from './workspaces/workspaces.ts'
 
@@ -52,20 +52,28 @@ export class CredentialDesk {
 
   /** The forge of a repository, or nothing where no API or no publishing credential is known. */
   async forge(organization: { id: string; mode: string }, repository: string): Promise<Forge | undefined> {
-    const { githubHosts } = this.#options.config
     const { host } = new URL(repository)
-    const row = await this.#find(
-      { organizationId: organization.id, mode: organization.mode as Mode },
-      host,
-      'publish',
-    )
+    const owner = { organizationId: organization.id, mode: organization.mode as Mode }
+    const row = await this.#find(owner, host, 'publish')
     if (row === undefined) return undefined
-    const apiBaseUrls = row.apiBaseUrl === null ? githubHosts : { ...githubHosts, [host]: row.apiBaseUrl }
     return forgeFor(repository, {
-      apiBaseUrls,
+      apiBaseUrls: this.#forgesWith(row),
       token: await this.#open(row),
       fetch: this.#options.forgeFetch,
     })
+  }
+
+  /** Whether the host of a repository is known to have an API for pull requests, with or without a credential. */
+  async knowsForge(owner: { organizationId: string; mode: Mode }, repository: string): Promise<boolean> {
+    const { host } = new URL(repository)
+    return apiBaseUrlOf(host, this.#forgesWith(await this.#find(owner, host, 'publish'))) !== undefined
+  }
+
+  #forgesWith(row: GitCredentialRow | undefined): Readonly<Record<string, string>> {
+    const { githubHosts } = this.#options.config
+    return row === undefined || row.apiBaseUrl === null
+      ? githubHosts
+      : { ...githubHosts, [row.host]: row.apiBaseUrl }
   }
 
   /** Masks this gateway's own keys and, where a run has a workspace, what its owner's git hosts accept. */

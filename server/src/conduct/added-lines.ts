@@ -29,6 +29,16 @@ function newPath(name: string): string {
   return plain.startsWith('b/') ? plain.slice(2) : plain
 }
 
+const ESCAPES: Readonly<Record<string, string>> = {
+  a: '\x07',
+  b: '\b',
+  t: '\t',
+  n: '\n',
+  v: '\v',
+  f: '\f',
+  r: '\r',
+}
+
 /** Names with special characters are quoted like strings of C. */
 function unquote(name: string): string {
   const bytes: number[] = []
@@ -38,8 +48,10 @@ function unquote(name: string): string {
     if (octal !== null) {
       bytes.push(Number.parseInt(octal[1] ?? '0', 8))
       i += 3
-    } else if (inner[i] === '\\') bytes.push(inner.charCodeAt(++i))
-    else bytes.push(...Buffer.from(inner.charAt(i)))
+    } else if (inner[i] === '\\') {
+      const letter = inner.charAt(++i)
+      bytes.push((ESCAPES[letter] ?? letter).charCodeAt(0))
+    } else bytes.push(...Buffer.from(inner.charAt(i)))
   }
   return Buffer.from(bytes).toString('utf8')
 }

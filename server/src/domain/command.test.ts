@@ -173,18 +173,18 @@ describe('deadlines', () => {
     expect(next(run, { type: 'tick' }, AT + 601_000).after).toMatchObject({
       statusReason: 'limit_time',
       runningMs: 600_000,
-      chargedMicro: 2_000_000,
+      chargedMicro: 1_000_000,
     })
   })
 })
 
 describe('money', () => {
-  test('a step raises the hold to all so far, its worst case and ten minutes, in whole credits', () => {
+  test('a step raises the hold to all so far, its worst case and five minutes, in whole credits', () => {
     const worstCase = { inputTokens: 10_000, outputTokens: 1_000, cachedTokens: 0 }
     const command: Step = { type: 'begin_step', step: 1, model: 'openai/listed', worstCase }
     const { after } = next(lived(someFacts({ reserveMicro: 0 }), [CLAIM]), command, AT + 11_000)
-    // 10 × 0.1 + 1 × 0.4 credits of tokens, 10 s of work and 600 s ahead at 1,667 micro-credits.
-    expect(after.heldMicro).toBe(3_000_000)
+    // 10 × 0.1 + 1 × 0.4 credits of tokens, 10 s of work and 300 s ahead at 0.1 credits a minute: 1.92.
+    expect(after.heldMicro).toBe(2_000_000)
   })
 
   test('cached tokens have a price of their own, and a model without one is estimated', () => {

@@ -8,7 +8,7 @@ import type { JournalEntry } from '../domain/agent.ts'
 import type { RunId } from '../domain/facts.ts'
 import { isFinal } from '../domain/lifecycle.ts'
 import { ClaimLost, LimitReached, type Performer } from '../domain/performer.ts'
-import type { Run } from '../domain/run.ts'
+import { type Run, stageOf } from '../domain/run.ts'
 import { DatabaseError } from '../storage/database-error.ts'
 import { Claim, type StopReason } from './held-run.ts'
 import type { Mailboxes } from './mailbox.ts'
@@ -122,7 +122,7 @@ export class Workbench {
     if (limit === null) log.error({ runId, err: error }, 'Work on a run ended in an error of ours.')
     const message = limit?.message ?? 'The gateway met an error of its own while it worked on the run.'
     try {
-      await claim.conclude({ type: 'fail', reason: limit?.reason ?? 'system_error', stage: 'agent', message })
+      await claim.conclude({ type: 'fail', reason: limit?.reason ?? 'system_error', stage: stageOf(claim.run), message })
     } catch (failure) {
       if (!(failure instanceof ClaimLost))
         log.error({ runId, err: failure }, 'The end of a run could not be written.')

@@ -61,6 +61,8 @@ export interface Gateway {
   clock: Clock
   engine: Engine
   vault: Vault
+  /** Whether the host of a repository is known to have an API for pull requests, with or without a credential. */
+  knowsForge(owner: { organizationId: string; mode: Mode }, repository: string): Promise<boolean>
   /** By slug. */
   agents: Readonly<Record<string, Agent>>
   prices: PriceBook

@@ -30,7 +30,7 @@ export interface Imported {
  */
 export async function importDatabase(database: Database, path: string, at: Date): Promise<Imported> {
   await using connection = await database.connect()
-  return connection.inTransaction(async (tx) => {
+  return await connection.inTransaction(async (tx) => {
     await refuseUnlessEmpty(tx, at)
     const load = new Load(tx)
     try {

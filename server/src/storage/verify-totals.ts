@@ -1,3 +1,4 @@
+import { scopesOf } from '../domain/fairness.ts'
 import type { Db } from './database.ts'
 
 export interface Finding {
@@ -70,14 +71,41 @@ export async function verifyQueue(db: Db): Promise<Finding[]> {
      where coalesce(lane.queued, 0) <> coalesce(there.queued, 0)
        or coalesce(lane.running, 0) <> coalesce(there.running, 0)`,
   )
-  const caps = await db.query<{ subject: string; sentence: string }>(
-    `select scope as subject,
-       format('The cap counts %s runs at work; there are %s.', capacity.running, coalesce(there.running, 0)) as sentence
-     from capacity full join (
-       select organization_id || '/' || mode as scope, count(*) as running
-       from run where state = 'running' group by organization_id, mode
-     ) as there using (scope)
-     where coalesce(capacity.running, 0) <> coalesce(there.running, 0)`,
+  return [...lanes.map((row): Finding => ({ invariant: 1, ...row })), ...(await verifyCaps(db))]
+}
+
+interface CountRow {
+  /** Of a cap; `null` for a lane's runs at work. */
+  scope: string | null
+  running: number
+  organization_id: string
+  mode: string
+  tenant_id: string
+  agent: string
+}
+
+async function verifyCaps(db: Db): Promise<Finding[]> {
+  const rows = await db.query<CountRow>(
+    `select scope, running, '' as organization_id, '' as mode, '' as tenant_id, '' as agent from capacity
+     union all
+     select null, count(*)::int, organization_id, mode, tenant_id, agent from run where state = 'running'
+     group by organization_id, mode, tenant_id, agent`,
   )
-  return [...lanes, ...caps].map((row) => ({ invariant: 1, ...row }))
+  const there = new Map<string, number>()
+  for (const row of rows.filter(({ scope }) => scope === null)) {
+    const place = {
+      organizationId: row.organization_id,
+      mode: row.mode,
+      tenantId: row.tenant_id,
+      agent: row.agent,
+    }
+    for (const { key } of scopesOf(place)) there.set(key, (there.get(key) ?? 0) + row.running)
+  }
+  const counted = new Map(rows.map((row) => [row.scope ?? '', row.running]))
+  counted.delete('')
+  return [...new Set([...there.keys(), ...counted.keys()])].flatMap((subject): Finding[] => {
+    const [count, work] = [counted.get(subject) ?? 0, there.get(subject) ?? 0]
+    const sentence = `The cap counts ${count} runs at work; there are ${work}.`
+    return count === work ? [] : [{ invariant: 1, subject, sentence }]
+  })
 }

@@ -75,7 +75,7 @@ async function openOrganization(database: Database, credits: number): Promise<st
 }
 
 async function openEngine(database: Database, overrides: Partial<EngineOptions>): Promise<OpenEngine> {
-  const waiting = new Map<RunId, (run: Run) => void>()
+  const waiting = new Map<RunId, ((run: Run) => void)[]>()
   const ended = new Map<RunId, Run>()
   const complaints: string[] = []
   const complain = (facts: object, sentence: string): void => {
@@ -106,7 +106,7 @@ async function openEngine(database: Database, overrides: Partial<EngineOptions>)
       const { run } = committed
       if (!isFinal(run.state)) return
       ended.set(run.facts.id, run)
-      waiting.get(run.facts.id)?.(run)
+      for (const resolve of waiting.get(run.facts.id) ?? []) resolve(run)
     },
   })
   return {
@@ -117,7 +117,7 @@ async function openEngine(database: Database, overrides: Partial<EngineOptions>)
       new Promise((resolve) => {
         const already = ended.get(id)
         if (already) resolve(already)
-        else waiting.set(id, resolve)
+        else waiting.set(id, [...(waiting.get(id) ?? []), resolve])
       }),
     create: async (facts, request = {}) =>
       (await engine.createRun(facts, { idempotency: null, ...request })).run,

@@ -1,13 +1,14 @@
 import { execFileSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { GitHost } from '../../../demo/git-host.ts'
+import { type GitHost, startGitHost } from '../../../demo/git-host.ts'
 import type { Run } from '../../../sdk/typescript/src/index.ts'
 import {
   ANSWERED,
   type Cases,
   expectFailure,
   expectSettled,
+  FILES,
   finish,
   type Hosted,
   startCases,
@@ -112,8 +113,22 @@ describe.concurrent('where the host has no forge', () => {
     expect(await hosted.host.readFile('acme', 'project', `agentgate/${run.id}`, 'answer.txt')).toBe('right\n')
   })
 
-  test('a pull request asked for by name fails before anything was spent on it', async () => {
-    const run = await deliver(await cases.host({ credential: 'no_forge' }), { mode: 'pull_request' })
+  test('a pull request asked for by name is refused at once', async () => {
+    const asked = deliver(await cases.host({ credential: 'no_forge' }), { mode: 'pull_request' })
+    await expect(asked).rejects.toMatchObject({
+      status: 400,
+      code: 'INVALID_VALUE',
+      details: { errors: [{ field: '/delivery/mode' }] },
+    })
+  })
+
+  test('or no credential for it, one asked for by name fails before anything was spent on it', async () => {
+    const host = await startGitHost()
+    const { url } = await host.createRepository({ owner: 'acme', name: 'project', files: FILES })
+    const forge = `${new URL(host.url).host}=${host.url}/api/v3`
+    await using known = await startCases(stories({ answer: STEPS }), { AGENTGATE_GITHUB_HOSTS: forge })
+    const run = await known.run({ repository: url, story: 'answer', delivery: { mode: 'pull_request' } })
+    await host.close()
     expectFailure(run, {
       reason: 'delivery_failed',
       stage: 'delivery',

@@ -5,12 +5,14 @@ import {
   presentWorkOrder,
 } from '../../contract/present-work-order.ts'
 import { notFound } from '../../domain/error.ts'
+import type { RunFacts } from '../../domain/facts.ts'
 import { invariant } from '../../lib/invariant.ts'
 import { findWorkOrder, listWorkOrders, type WorkOrderRow } from '../../storage/work-orders.ts'
 import type { Gateway } from '../gateway.ts'
 import type { Handlers } from '../handler.ts'
 import { REPLAYED } from '../once.ts'
 import { pageAnswer, pageAsk } from '../paging.ts'
+import { invalidField } from '../problems.ts'
 import { orderFacts } from '../run-facts.ts'
 import { statesOf } from '../run-filter.ts'
 import { awaitRun, waitHeaders } from '../waiting.ts'
@@ -21,6 +23,7 @@ export function workOrderRoutes(
   return {
     async createWorkOrder(call) {
       const facts = orderFacts(call.body, call, gateway)
+      await checkDelivery(gateway, facts)
       const { run, replayed } = await gateway.engine.createRun(facts, { idempotency: call.mark })
       const { order } = run.facts
       invariant(order !== null, 'the run of a work order knows its order')
@@ -46,6 +49,17 @@ export function workOrderRoutes(
       return { status: 200, body: presentWorkOrder(orderedRun(row)) }
     },
   }
+}
+
+/** A pull request that was asked for by name needs a host with an API; by default a branch will do. */
+async function checkDelivery(gateway: Gateway, facts: RunFacts): Promise<void> {
+  const { mode, order } = facts
+  if (mode === 'test' || order?.delivery?.mode !== 'pull_request') return
+  const { repository } = order.workspaceSource
+  if (await gateway.knowsForge(facts, repository)) return
+  const { host } = new URL(repository)
+  const remedy = 'store a credential with `use: "publish"` and `apiBaseUrl`, or ask for `branch`'
+  throw invalidField('/delivery/mode', `is \`pull_request\`, but no API of ${host} is known: ${remedy}`)
 }
 
 function orderedRun({ run, runIds, createdAt }: WorkOrderRow): OrderedRun {

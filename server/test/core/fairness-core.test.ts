@@ -1,0 +1,172 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { RunFacts } from '../../src/domain/facts.ts'
+import { organizationScope } from '../../src/domain/fairness.ts'
+import type { Performer } from '../../src/domain/performer.ts'
+import { type EngineRoom, factsOf, openEngineRoom, patient, threeSteps } from './engine-room.ts'
+
+let room: EngineRoom
+beforeEach(async () => {
+  room = await openEngineRoom()
+})
+afterEach(() => room[Symbol.asyncDispose]())
+
+/** Queued runs of one lane, written at once: what thousands of creates would leave behind. */
+async function queueMany(facts: RunFacts, count: number): Promise<void> {
+  const { organizationId, mode, tenantId, agent } = facts
+  await room.database.query(
+    `with n as (select lpad(n::text, 26, '0') as n from generate_series(1, $5::int) as n),
+     r as (
+       insert into run (id, organization_id, mode, tenant_id, agent, state, status_reason, last_seq, commit_id,
+         created_at, fold)
+       select 'run_' || left($3 || '00000000', 8) || right(n, 18), $1, $2, $3, $4, 'queued', 'waiting_for_capacity', 1, 0, $6, '{}' from n
+       returning id
+     ),
+     b as (insert into run_body (run_id, facts)
+       select id, (($7::jsonb) || jsonb_build_object('id', id))::text from r),
+     e as (insert into run_event (run_id, first_seq, last_seq, commit_id, epoch, at, events)
+       select id, 1, 1, 0, 1, $6, json_build_object('id', 'evt_1', 'type', 'run.created', 'createdAt', $8::text, 'mode', $2,
+         'runId', id, 'seq', 1, 'data', json_build_object('heldMicro', 0))::text from r)
+     insert into lane (organization_id, mode, tenant_id, agent, queued) values ($1, $2, $3, $4, $5)
+     on conflict (organization_id, mode, tenant_id, agent) do update set queued = lane.queued + excluded.queued`,
+    [
+      organizationId,
+      mode,
+      tenantId,
+      agent.slug,
+      count,
+      new Date(facts.createdAt),
+      JSON.stringify(facts),
+      new Date(facts.createdAt).toISOString(),
+    ],
+  )
+}
+
+const queued = (organizationId: string, tenantId: string): RunFacts =>
+  factsOf(organizationId, { tenantId, tenantContext: { tenantId }, reserveMicro: 0 })
+
+/** Notes in which order tenants are taken to work. */
+function noting(order: string[]): Performer {
+  return {
+    resumePoint: threeSteps.resumePoint,
+    perform(held) {
+      order.push(held.run.facts.tenantId)
+      return threeSteps.perform(held)
+    },
+  }
+}
+
+describe('a queue', () => {
+  test('of one tenant with 10,000 runs lets twenty others start within the next 40 claims', async () => {
+    const organization = await room.organization()
+    await using api = await room.engine({ slots: 0 })
+    await api.create(queued(organization, 'giant'))
+    await queueMany(queued(organization, 'giant'), 10_000)
+    const order: string[] = []
+    await using worker = await room.engine({ performer: noting(order), slots: 10 })
+    await worker.engine.rounds.claims.tick()
+    const before = order.length
+    await Promise.all(Array.from({ length: 20 }, (_, i) => api.create(queued(organization, `small_${i}`))))
+    while (order.length < before + 40) {
+      await worker.engine.rounds.claims.tick()
+      await sleep(1)
+    }
+    const next = order.slice(before, before + 40).filter((tenant) => tenant !== 'giant')
+    expect(new Set(next).size).toBe(20)
+    while (!worker.engine.isIdle) await sleep(5)
+    expect(await room.findings()).toEqual([])
+  })
+
+  test('behind a cap does not slow the claims of another lane', async () => {
+    const [full, other] = [await room.organization(), await room.organization()]
+    const order: string[] = []
+    const capOf = ({ key, kind }: { key: string; kind: string }): number =>
+      kind === 'organization' && key.startsWith(full) ? 1 : 1_000
+    await using api = await room.engine({ slots: 0 })
+    await using holder = await room.engine({ performer: patient, slots: 1, capOf })
+    await using worker = await room.engine({ performer: noting(order), capOf })
+    await holder.create(queued(full, 'holder'))
+    const timeClaims = async (): Promise<number> => {
+      const times: number[] = []
+      for (let i = 0; i < 30; i++) {
+        const facts = queued(other, `t${i}`)
+        await api.create(facts)
+        const startedAt = performance.now()
+        await worker.engine.rounds.claims.tick()
+        await worker.finished(facts.id)
+        times.push(performance.now() - startedAt)
+      }
+      return times.sort((a, b) => a - b)[15] ?? 0
+    }
+    const alone = await timeClaims()
+    await queueMany(queued(full, 'blocked'), 20_000)
+    for (let lane = 0; lane < 300; lane++) await queueMany(queued(full, `l${lane}`), 1)
+    const behind = await timeClaims()
+    expect(order.every((tenant) => /^t\d+$/.test(tenant))).toBe(true)
+    // Noise of a shared machine is well under this; a scan of the queued runs or lanes is well over it.
+    expect(behind).toBeLessThan(alone * 3 + 10)
+  }, 60_000)
+
+  test('is not overtaken by runs that are created while places become free', async () => {
+    const organization = await room.organization()
+    const order: string[] = []
+    await using worker = await room.engine({ performer: noting(order), capOf: () => 1 })
+    worker.engine.start()
+    const early = Array.from({ length: 30 }, () => queued(organization, 'early'))
+    await Promise.all(early.map((facts) => worker.create(facts)))
+    const late = Array.from({ length: 60 }, () => queued(organization, 'early'))
+    for (const facts of late) await worker.create(facts)
+    await Promise.all([...early, ...late].map(({ id }) => worker.finished(id)))
+    const started = await room.database.query<{ run_id: string }>(
+      `select run_id from run_event where events like '%"run.started"%' order by xid, at`,
+    )
+    const places = started.map(({ run_id: id }) => early.some((facts) => facts.id === id))
+    expect(places.lastIndexOf(true)).toBeLessThan(45)
+  })
+
+  test('that is full refuses more, though slots are free', async () => {
+    const organization = await room.organization()
+    await using worker = await room.engine({ performer: patient, capOf: () => 1, maxQueued: 3 })
+    worker.engine.start()
+    for (let i = 0; i < 4; i++) await worker.create(queued(organization, 'a'))
+    await expect(worker.create(queued(organization, 'a'))).rejects.toMatchObject({
+      code: 'QUEUE_FULL',
+      details: { queued: 3, limit: 3 },
+    })
+  })
+})
+
+describe('caps', () => {
+  test('are never exceeded at any moment by three engines that claim and create at once', async () => {
+    const organizations = [await room.organization(), await room.organization()]
+    const caps = new Map(
+      organizations.map((id, i) => [organizationScope({ organizationId: id, mode: 'live' }), 3 + i]),
+    )
+    const capOf = ({ key, kind }: { key: string; kind: string }): number =>
+      kind === 'organization' ? (caps.get(key) ?? 0) : kind === 'tenant' ? 2 : 1_000
+    const engines = await Promise.all([1, 2, 3].map(() => room.engine({ capOf, slots: 8 })))
+    for (const { engine } of engines) engine.start()
+    let isOver = false
+    const samples: { key: string; working: number }[] = []
+    const sampling = (async () => {
+      while (!isOver) {
+        const rows = await room.database.query<{ key: string; working: number; of_tenant: number }>(
+          `select organization_id || '/' || mode as key, count(*)::int as working from run where state = 'running'
+           group by 1 union all
+           select 'tenant', count(*)::int from run where state = 'running' group by organization_id, tenant_id`,
+        )
+        samples.push(...rows)
+      }
+    })()
+    const all = organizations.flatMap((id) => Array.from({ length: 60 }, (_, i) => queued(id, `t${i % 4}`)))
+    await Promise.all(all.map((facts, i) => engines[i % 3]?.create(facts)))
+    const ended = all.map(({ id }) => Promise.race(engines.map((each) => each.finished(id))))
+    await Promise.all(ended)
+    isOver = true
+    await sampling
+    for (const { key, working } of samples) expect(working).toBeLessThanOrEqual(caps.get(key) ?? 2)
+    expect(samples.length).toBeGreaterThan(20)
+    expect(await room.findings()).toEqual([])
+    for (const engine of engines) await engine[Symbol.asyncDispose]()
+  })
+})
