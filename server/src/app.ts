@@ -114,7 +114,7 @@ async function openGround(config: Config, effects: Effects, rooms: Rooms): Promi
   const { database, isEmbedded } = await openStorage(config, effects, rooms)
   await migrate(database, MIGRATIONS)
   for (const warning of await durabilityWarnings(database)) effects.log.warn({}, warning)
-  const clock = effects.clock ?? (await databaseClock(database))
+  const clock = effects.clock ?? (await openClock(database, effects, rooms))
   const masterKey = config.masterKey ?? (await loadMasterKey(config.dataDir))
   const vault = createVault({ masterKey })
   const at = new Date(clock.now())
@@ -133,6 +133,14 @@ async function openGround(config: Config, effects: Effects, rooms: Rooms): Promi
   const meters = rooms.use(new Meters(metrics, disk))
   const made = { effects, rooms, database, isEmbedded, clock, vault, installation, secrets }
   return { ...made, fetch, desk, disk, metrics, meters }
+}
+
+/** Follows the database's time for as long as the process lives. */
+async function openClock(database: Database, { log }: Effects, rooms: Rooms): Promise<Clock> {
+  const clock = await databaseClock(database)
+  const onError = (err: unknown): void => log.warn({ err }, 'The time of the database could not be asked.')
+  rooms.use(new Loop(clock, { everyMs: 60_000, clock, onError }).start())
+  return clock
 }
 
 async function openWork(config: Config, ground: Ground, publicUrl: () => string): Promise<Workshop> {

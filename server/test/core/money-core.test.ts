@@ -43,7 +43,6 @@ function spending(of: (id: RunId) => { topUp: number; use: number }): Performer 
 const PRICES = {
   models: { m: { input: 0, output: MICRO, cached: 0 } },
   unpriced: { input: 0, output: 0, cached: 0 },
-  perSecond: 0,
   perMinute: 0,
 }
 
@@ -81,6 +80,7 @@ describe('an account', () => {
         const plan = new Map<RunId, { topUp: number; use: number }>()
         const performer = spending((id) => plan.get(id) ?? { topUp: 0, use: 0 })
         const engines = [await room.engine({ performer }), await room.engine({ performer })]
+        for (const { engine } of engines) engine.start()
         const results = await Promise.all(
           all.map(async (order, i) => {
             const { engine, finished } = engines[i % 2] ?? (await room.engine())
@@ -111,6 +111,7 @@ describe('an account', () => {
     const reservations = Number(process.env['AGENTGATE_TEST_RESERVATIONS'] ?? 5_000)
     const organization = await room.organization(200)
     await using opened = await room.engine({ performer: spending(() => ({ topUp: 1, use: 1 })), slots: 100 })
+    opened.engine.start()
     let isOver = false
     const watching = samplesBelowZero(organization, () => isOver)
     let left = reservations

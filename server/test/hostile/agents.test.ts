@@ -32,26 +32,150 @@ describe.skipIf(lackingJail !== null)('an agent that means harm', () => {
     expect(seen.run.error?.details?.['gates']).toMatchObject([{ name: 'check', outcome: 'timed_out' }])
   })
 
-  test('fills the disk in its workspace', async () => {
-    const seen = await arena.try({ steps: [shell(MEGABYTES(60, 'full')), ...ANSWER], order: { gatePlan: ANSWERED } })
-    console.log('DISK tree', seen.run.statusReason, seen.run.error?.message, JSON.stringify(seen.outcomes))
+  test('fills the disk with changes: the run ends as disk_limit after the command', async () => {
+    const seen = await arena.try({ steps: [shell(MEGABYTES(60, 'full')), ...ANSWER] })
+    expect(seen.run).toMatchObject({ state: 'failed', statusReason: 'disk_limit', delivery: null })
+    expect(seen.run.error?.message).toMatch(/more than the 21 MB/)
   })
-  test('fills the disk in ignored', async () => {
+
+  test('fills a folder that git ignores: it is not delivered, and gone with the run', async () => {
     const seen = await arena.try({
       files: { '.gitignore': 'full/\n' },
-      steps: [shell(MEGABYTES(60, 'full')), ...ANSWER], order: { gatePlan: ANSWERED } })
-    console.log('DISK ignored', seen.run.statusReason, seen.run.error?.message, JSON.stringify(seen.outcomes))
+      steps: [shell(MEGABYTES(60, 'full')), ...ANSWER],
+      order: { gatePlan: ANSWERED },
+    })
+    expect(seen.run).toMatchObject({ state: 'completed', verification: 'passed' })
+    expect(await seen.deliveredPaths()).toEqual(['.gitignore', 'answer.txt'])
   })
-  test('fills the disk in gate', async () => {
+
+  test('fills the tree of a gate: it is gone with the gate', async () => {
     const seen = await arena.try({ steps: ANSWER, order: { gatePlan: gateOf(MEGABYTES(60, 'full')) } })
-    console.log('DISK gate', seen.run.statusReason, seen.run.error?.message, JSON.stringify(seen.outcomes))
+    expect(seen.run).toMatchObject({ state: 'completed', verification: 'passed' })
+    expect(await seen.deliveredPaths()).toEqual(['README.md', 'answer.txt'])
   })
-  test('fills the disk in setup', async () => {
-    const seen = await arena.try({ steps: ANSWER, order: { gatePlan: { setup: [MEGABYTES(60, 'full')], gates: [] } } })
-    console.log('DISK setup', seen.run.statusReason, seen.run.error?.message, JSON.stringify(seen.outcomes))
+
+  test('makes a line of 1 GB: reading it is refused or cut, keeping it is disk_limit', async () => {
+    const made = shell('truncate -s 1G line.txt; ls -s line.txt')
+    const seen = await arena.try({ steps: [made, use('read_file', { path: 'line.txt' })] })
+    expect(seen.run).toMatchObject({ state: 'failed', statusReason: 'disk_limit' })
+
+    const ignored = await arena.try({
+      files: { '.gitignore': 'line.txt\n' },
+      steps: [made, use('read_file', { path: 'line.txt' }), use('search', { pattern: 'x' })],
+    })
+    expect(ignored.run).toMatchObject({ state: 'failed', statusReason: 'disk_limit' })
   })
-  test('writes 1GB line', async () => {
-    const seen = await arena.try({ steps: [shell('truncate -s 1G line.txt'), use('read_file', { path: 'line.txt' }), use('search', { pattern: 'x' }), ...ANSWER], order: { gatePlan: ANSWERED } })
-    console.log('SPARSE', seen.run.statusReason, seen.run.error?.message, JSON.stringify(seen.outcomes).slice(0, 1500))
+
+  test('reads and searches a long line of a file: the answers are cut', async () => {
+    const seen = await arena.try({
+      steps: [
+        shell("tr '\\0' x < /dev/zero | head -c 15000000 > line.txt"),
+        use('read_file', { path: 'line.txt' }),
+        use('search', { pattern: 'x+' }),
+        shell('cat line.txt'),
+      ],
+    })
+    expect(seen.run).toMatchObject({ state: 'completed', verification: 'none' })
+    expect(seen.outcomes.map(({ content }) => content.length < 70_000)).toEqual([true, true, true, true, true])
+    expect(seen.outcomes[3]?.content).toContain('left out')
+  })
+
+  test('prints 50 MB: the answer is cut and says so', async () => {
+    const seen = await arena.try({ steps: [shell('yes flooding | head -c 50000000')] })
+    expect(seen.outcomes[0]).toMatchObject({ ok: true, content: expect.stringContaining('left out') })
+    expect(seen.outcomes[0]?.content.length).toBeLessThan(70_000)
+  })
+
+  test('leaves daemons behind: they end with the command', async () => {
+    const seen = await arena.try({
+      steps: [shell('setsid nohup sleep 86413 >/dev/null 2>&1 & (sleep 86413 &) ; echo left')],
+    })
+    expect(seen.outcomes[0]).toMatchObject({ ok: true, content: expect.stringContaining('left') })
+  })
+
+  test('makes set-id files, devices, FIFOs and sockets: none is delivered with its power', async () => {
+    const seen = await arena.try({
+      steps: [
+        shell(
+          [
+            'cp /bin/sh rootly; chmod 6755 rootly',
+            'mknod disk b 259 0 || echo NO_BLOCK; mknod mem c 1 1 || echo NO_CHAR',
+            'mkfifo pipe; mkdir -m 7777 sticky; touch sticky/in',
+            "python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"sock\")' || true",
+          ].join('\n'),
+        ),
+        use('read_file', { path: 'pipe' }),
+        use('search', { pattern: 'nothing-like-this' }),
+        use('list_files'),
+      ],
+      order: { gatePlan: gateOf('test ! -u rootly && test ! -g rootly && test ! -e pipe && test ! -e disk') },
+    })
+    expect(seen.outcomes[0]?.content).toMatch(/NO_BLOCK[\s\S]*NO_CHAR/)
+    expect(seen.outcomes[1]).toMatchObject({ ok: false, content: expect.stringContaining('not a regular file') })
+    expect(seen.run).toMatchObject({ state: 'completed', verification: 'passed' })
+    expect(await seen.deliveredPaths()).toEqual(['README.md', 'rootly', 'sticky/in'])
+  })
+
+  test('plants hooks, configuration and filters in .git: nothing of it runs or is kept', async () => {
+    const evil = `touch /var/tmp/agentgate-planted-$$; touch PLANTED`
+    const seen = await arena.try({
+      steps: [
+        shell(`printf '#!/bin/sh\n${evil}\n' > .git/hooks/pre-commit`),
+        shell(`git config core.fsmonitor '${evil}' || git config --file .git/config filter.x.clean '${evil}'`),
+        shell(`rm -rf .git && git init -q && git config filter.x.clean '${evil}; cat' && git config filter.x.smudge '${evil}; cat' && git config core.fsmonitor '${evil}' && mkdir -p .git/hooks && printf '#!/bin/sh\n${evil}\n' > .git/hooks/post-checkout && chmod +x .git/hooks/*`),
+        use('write_file', { path: '.gitattributes', content: '* filter=x\n' }),
+        ...ANSWER,
+      ],
+      order: { gatePlan: gateOf('test ! -e PLANTED && test ! -e .git') },
+    })
+    expect(seen.run).toMatchObject({ state: 'completed', verification: 'passed' })
+    expect(seen.outcomes[0]?.content).toMatch(/Read-only file system/)
+    expect(await seen.deliveredPaths()).toEqual(['.gitattributes', 'README.md', 'answer.txt'])
+  })
+
+  test('puts a link or a file in the place of .git: the work is kept all the same', async () => {
+    for (const place of ['ln -s /etc .git', 'echo gitdir: /etc > .git', 'mkfifo .git']) {
+      const seen = await arena.try({
+        steps: [shell(`rm -rf .git; mv .git .away; ${place}; ls -la`), shell('echo still here'), ...ANSWER],
+        order: { gatePlan: ANSWERED },
+      })
+      expect(seen.run, place).toMatchObject({ state: 'completed', verification: 'passed' })
+      expect(await seen.delivered('answer.txt')).toBe('right\n')
+    }
+  })
+
+  test('names files with newlines, escapes and rules of git: they are data everywhere', async () => {
+    const seen = await arena.try({
+      steps: [
+        shell("printf x > \"$(printf 'a\\nb \\033[31mred\\033[0m\\007')\"; printf x > '--exec=id'; printf x > ':!all'"),
+        shell("printf x > \"$(printf 'diff --git a_x b_x')\"; printf x > \"$(printf 'bad\\377utf8')\""),
+        use('list_files'),
+        use('search', { pattern: 'x' }),
+      ],
+      order: { gatePlan: gateOf('ls') },
+    })
+    expect(seen.run).toMatchObject({ state: 'completed' })
+    const paths = await seen.deliveredPaths()
+    expect(paths).toEqual(expect.arrayContaining(['--exec=id', ':!all', 'a\nb \u001b[31mred\u001b[0m\u0007']))
+    // What people are shown as a report holds nothing that a terminal obeys.
+    expect(seen.artifacts.get('gate-1-L1-check.txt')).not.toContain('\u001b')
+    console.log(JSON.stringify(seen.outcomes), JSON.stringify(paths))
+  })
+
+  test('looks for the host: no environment, process, socket or file of it is there', async () => {
+    process.env['AGENTGATE_TEST_ARENA_CANARY'] = 'canary-of-the-server'
+    const seen = await arena.try({
+      steps: [
+        shell('env; cat /proc/*/environ /proc/*/cmdline | tr "\\0" "\\n"'),
+        shell('ls /root /home /var/tmp /run /etc; cat /etc/shadow; mount | head -40'),
+        shell('(exec 3<>/dev/tcp/127.0.0.1/80) 2>&1; curl -m 2 http://169.254.169.254/ 2>&1; ip addr 2>&1; cat /proc/net/dev'),
+        shell('unshare -r id 2>&1; bwrap --unshare-all true 2>&1; kill -9 -1; id'),
+      ],
+    })
+    delete process.env['AGENTGATE_TEST_ARENA_CANARY']
+    const said = seen.outcomes.map(({ content }) => content).join('\n')
+    expect(said).not.toContain('canary-of-the-server')
+    expect(said).not.toContain('AGENTGATE')
+    console.log(said)
   })
 })

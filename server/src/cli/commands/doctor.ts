@@ -6,21 +6,24 @@ import { EXIT } from '../failure.ts'
 import { plain, type Terminal, type Tone } from '../terminal.ts'
 
 export function addDoctor(program: Command, context: Context): void {
-  withJson(program.command('doctor').description('try what the gateway needs, and say what to do')).action(
-    (options: OutputOptions) =>
-      context.run(async () => {
-        const findings = await examine(context.environment)
-        const isWell = findings.every(({ standing }) => standing !== 'problem')
-        print(
-          context,
-          { ok: isWell, findings },
-          {
-            json: options.json,
-            lines: () => findings.flatMap((finding) => linesOf(context.terminal, finding)),
-          },
-        )
-        return isWell ? EXIT.ok : EXIT.failed
-      }),
+  const command = program
+    .command('doctor')
+    .description('try what the gateway needs, and say what to do')
+    .option('--verify', 'hold the database against the invariants instead')
+  withJson(command).action((options: OutputOptions & { verify?: true }) =>
+    context.run(async () => {
+      const findings = await (options.verify ? verify : examine)(context.environment)
+      const isWell = findings.every(({ standing }) => standing !== 'problem')
+      print(
+        context,
+        { ok: isWell, findings },
+        {
+          json: options.json,
+          lines: () => findings.flatMap((finding) => linesOf(context.terminal, finding)),
+        },
+      )
+      return isWell ? EXIT.ok : EXIT.failed
+    }),
   )
 }
 
@@ -46,6 +49,11 @@ async function examine(environment: Environment): Promise<Finding[]> {
     await programs.examinePython(looked),
     ok('npm registry', 'not contacted'),
   ]
+}
+
+async function verify(environment: Environment): Promise<Finding[]> {
+  const { examineInvariants } = await import('../doctor/ledger.ts')
+  return examineInvariants(readConfig(environment))
 }
 
 function readSettings(environment: Environment): Config | Finding[] {
