@@ -1,7 +1,7 @@
 import { chmod, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { join } from 'node:path'
 import { findClusterOf } from '../server/src/storage/embedded-folder.ts'
-import { readPostmaster } from '../server/src/storage/embedded-process.ts'
+import { readPostmaster, stopPostmaster } from '../server/src/storage/embedded-process.ts'
 
 const PARENT = '/var/tmp'
 const PREFIX = 'agentgate-bench-'
@@ -30,17 +30,31 @@ export interface Postmaster {
 
 /** The server of the embedded database below a data folder. */
 export async function findPostmaster(dataDir: string): Promise<Postmaster> {
-  const cluster = await findClusterOf(join(dataDir, 'postgresql'))
-  const postmaster = cluster && (await readPostmaster(cluster))
-  if (!postmaster) throw new Error(`No PostgreSQL runs in ${dataDir}.`)
-  return { pid: postmaster.pid, folder: postmaster.socketDir }
+  const { pid, socketDir } = await readServer(dataDir)
+  return { pid, folder: socketDir }
 }
 
+async function readServer(dataDir: string): Promise<{ pid: number; socketDir: string; cluster: string }> {
+  const cluster = await findClusterOf(join(dataDir, 'postgresql'))
+  const postmaster = cluster && (await readPostmaster(cluster))
+  if (!cluster || !postmaster) throw new Error(`No PostgreSQL runs in ${dataDir}.`)
+  return { ...postmaster, cluster }
+}
+
+/** A bench that was killed may have left a PostgreSQL that outlives its gateway. */
 async function removeAbandoned(): Promise<void> {
   const processes = await readdir('/proc')
   for (const name of (await readdir(PARENT)).filter((each) => each.startsWith(PREFIX))) {
-    const [pid = ''] = basename(name).slice(PREFIX.length).split('-')
+    const [pid = ''] = name.slice(PREFIX.length).split('-')
     if (processes.includes(pid)) continue
-    await rm(join(PARENT, name), { recursive: true, force: true }).catch(() => 'it is another user’s')
+    const folder = join(PARENT, name)
+    const server = await readServer(join(folder, 'data')).catch(() => undefined)
+    try {
+      if (server) await stopPostmaster(server.cluster, server.pid)
+      if (server) await rm(server.socketDir, { recursive: true, force: true })
+      await rm(folder, { recursive: true, force: true })
+    } catch {
+      // It is another user's, who removes it.
+    }
   }
 }

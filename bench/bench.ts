@@ -29,7 +29,10 @@ const USAGE = `npm run bench -- NAME… [--seconds N] [--scale N] [--cpu-prof DI
   --cpu-prof DIR gateways leave CPU profiles there; where their time went is printed by file
 `
 
-process.exitCode = await main(process.argv.slice(2))
+process.exitCode = await main(process.argv.slice(2)).catch((error: unknown) => {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
+  return 1
+})
 
 async function main(argv: readonly string[]): Promise<number> {
   const asked = readArguments(argv)

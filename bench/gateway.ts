@@ -105,7 +105,7 @@ export async function startGateway(
 ): Promise<Gateway> {
   const flags = profileDir === null ? [] : ['--cpu-prof', '--cpu-prof-dir', profileDir]
   const spawnedAt = performance.now()
-  const child = spawn(process.execPath, [...flags, PROGRAM, 'start', '--json'], {
+  const child = spawn(process.execPath, [...flags, PROGRAM, 'start', '--json', '--quiet'], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: {
       PATH: process.env['PATH'],

@@ -1,8 +1,8 @@
 /**
  * Whether a long past costs anything: gateways whose databases hold no finished runs, 1,000,000 and, with
  * `--scale 10`, 10,000,000. The finished runs are copies of one that the gateway has made, inserted straight into
- * `run`, `run_body`, `run_outcome` and `run_event`, then vacuumed and analysed. Each gateway has a PostgreSQL of its
- * own, and they are measured in turns, three rounds each.
+ * `run`, `run_body`, `run_outcome` and `run_event` (of each decision's events only the first), then vacuumed and
+ * analysed. Each gateway has a PostgreSQL of its own, and they are measured in turns, three rounds each.
  *
  * create: one client, POST /v1/runs until its answer. list and get: one client; the first page of 20 with its total
  * (exact to 10,000), the page behind it, one run by its id. claim: 8 clients of a tenant whose cap is one run; from
@@ -30,7 +30,7 @@ interface Past extends AsyncDisposable {
 
 export async function measureHistory(options: BenchOptions): Promise<Outcome> {
   const { scale } = options
-  const counts = scale > 1 ? [0, MILLION, scale * MILLION] : [0, scale * MILLION]
+  const counts = scale > 1 ? [0, MILLION, Math.round(scale * MILLION)] : [0, Math.round(scale * MILLION)]
   const pasts: Past[] = []
   try {
     for (const finished of counts) pasts.push(await openPast(finished, options))

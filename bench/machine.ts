@@ -10,7 +10,7 @@ export interface Machine {
   line: string
   cpu: string
   cores: number
-  memoryGb: number
+  memoryGib: number
   kernel: string
   node: string
   postgresql: string
@@ -25,14 +25,14 @@ export async function describeMachine(): Promise<Machine> {
   const facts = {
     cpu: cpu?.model ?? 'unknown',
     cores: cpus().length,
-    memoryGb: Math.round(totalmem() / 2 ** 30),
+    memoryGib: Math.round(totalmem() / 2 ** 30),
     kernel: release(),
     node: process.version,
     postgresql: await readPostgresVersion(),
     commit: await readCommit(),
   }
-  const { cores, memoryGb, kernel, node, postgresql, commit } = facts
-  const line = `${cores} × ${facts.cpu}, ${memoryGb} GiB, Linux ${kernel}, Node ${node}, PostgreSQL ${postgresql} (embedded, fsync on), commit ${commit}`
+  const { cores, memoryGib, kernel, node, postgresql, commit } = facts
+  const line = `${cores} × ${facts.cpu}, ${memoryGib} GiB, Linux ${kernel}, Node ${node}, PostgreSQL ${postgresql} (embedded, fsync on), commit ${commit}`
   return { line, ...facts }
 }
 

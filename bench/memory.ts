@@ -10,7 +10,7 @@ import { makeBenchFolder } from './bench-folder.ts'
 import { openClient, runToEnd, THREE_STEPS } from './client.ts'
 import { LIMITS, type OwnGateway, startOwnGateway } from './gateway.ts'
 import { percentile, perSecond, putLoad, rounded } from './load.ts'
-import { processTree, pssMb } from './process-figures.ts'
+import { processTree, pssMib } from './process-figures.ts'
 import type { BenchOptions, Outcome, Row } from './suite.ts'
 
 const CLIENTS = 32
@@ -54,18 +54,18 @@ export async function measureMemory(options: BenchOptions): Promise<Outcome> {
       },
     ],
     findings: [
-      `Idle ${idle.sumMb} MiB (aim 200). Second start ${Math.round(percentile(later, 0.5))} ms (aim 1,500).`,
+      `Idle ${idle.sumMib} MiB (aim 200). Second start ${Math.round(percentile(later, 0.5))} ms (aim 1,500).`,
     ],
   }
 }
 
 function sample({ pid, postmasterPid }: OwnGateway): {
-  gatewayMb: number
-  postgresMb: number
-  sumMb: number
+  gatewayMib: number
+  postgresMib: number
+  sumMib: number
 } {
-  const [gatewayMb, postgresMb] = [pssMb([pid]), pssMb(processTree(postmasterPid))]
-  return { gatewayMb, postgresMb, sumMb: gatewayMb + postgresMb }
+  const [gatewayMib, postgresMib] = [pssMib([pid]), pssMib(processTree(postmasterPid))]
+  return { gatewayMib, postgresMib, sumMib: gatewayMib + postgresMib }
 }
 
 /** The sample with the largest sum. */
@@ -74,7 +74,7 @@ async function sampleLoaded(gateway: OwnGateway, options: BenchOptions): Promise
   let most = sample(gateway)
   const timer = setInterval(() => {
     const now = sample(gateway)
-    if (now.sumMb > most.sumMb) most = now
+    if (now.sumMib > most.sumMib) most = now
   }, SAMPLE_MS)
   try {
     const load = await putLoad(() => runToEnd(client, THREE_STEPS), { ...options, clients: CLIENTS })

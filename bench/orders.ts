@@ -25,7 +25,7 @@ import { openJails } from '../server/src/jail/jail.ts'
 import { makeBenchFolder } from './bench-folder.ts'
 import { LIMITS, type OwnGateway, openGateway } from './gateway.ts'
 import { percentile, rounded } from './load.ts'
-import { processTree, pssMb } from './process-figures.ts'
+import { processTree, pssMib } from './process-figures.ts'
 import type { BenchOptions, Outcome, Row } from './suite.ts'
 
 const AIM_MS = 400
@@ -253,7 +253,7 @@ async function measureMemory(
   gateway: OwnGateway,
   { client, repository, signal }: BenchOptions & { client: AgentGate; repository: string },
 ): Promise<Row> {
-  const beforeMb = pssMb(processTree(gateway.pid))
+  const beforeMib = pssMib(processTree(gateway.pid))
   const runIds: string[] = []
   for (let i = 0; i < AT_ONCE; i++) {
     const order = await client.workOrders.create({
@@ -265,14 +265,14 @@ async function measureMemory(
   }
   await Promise.all(runIds.map((id) => untilEvent(client, { id, type: 'tool.started', signal })))
   await pause(1_000, undefined, { signal })
-  const duringMb = pssMb(processTree(gateway.pid))
+  const duringMib = pssMib(processTree(gateway.pid))
   for (const id of runIds) await client.runs.cancel(id)
   for (const id of runIds) await client.runs.wait(id, { timeout: 60_000 })
   return {
     orders: AT_ONCE,
-    beforeMb,
-    duringMb,
-    perOrderMb: rounded((duringMb - beforeMb) / AT_ONCE),
+    beforeMib,
+    duringMib,
+    perOrderMib: rounded((duringMib - beforeMib) / AT_ONCE),
   }
 }
 

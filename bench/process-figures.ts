@@ -73,7 +73,7 @@ export interface Measured {
 }
 
 /** Proportional set sizes, which count a shared page once; in MiB. */
-export function pssMb(pids: readonly number[]): number {
+export function pssMib(pids: readonly number[]): number {
   const kilobytes = pids.map((pid) => {
     try {
       return Number(/^Pss:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))?.[1] ?? 0)

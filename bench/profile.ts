@@ -68,10 +68,10 @@ async function readMap(url: string): Promise<SourceMap | undefined> {
 function fileOf(frame: CpuProfile['nodes'][number]['callFrame'], map: SourceMap | undefined): string {
   const { url, functionName, lineNumber, columnNumber } = frame
   if (url === '') return functionName
-  const entry = map?.findEntry(lineNumber, columnNumber)
-  if (entry && 'originalSource' in entry) return entry.originalSource.replace(/^(\.\.\/)+/, '')
   const [, name] = /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(url) ?? []
   if (name !== undefined) return name
+  const entry = map?.findEntry(lineNumber, columnNumber)
+  if (entry && 'originalSource' in entry) return entry.originalSource.replace(/^(\.\.\/)+/, '')
   return url.startsWith('file:') ? relative(ROOT, fileURLToPath(url)) : url
 }
 

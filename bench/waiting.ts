@@ -11,7 +11,7 @@
 import { type BenchClient, ONE_STEP, openClient, runIdOf, runToEnd } from './client.ts'
 import { LIMITS, type OwnGateway, openGateway } from './gateway.ts'
 import { inTurns, type Load, p50, p99, perSecond, rounded } from './load.ts'
-import { processTree, pssMb } from './process-figures.ts'
+import { processTree, pssMib } from './process-figures.ts'
 import { copyRun } from './run-rows.ts'
 import type { BenchOptions, Outcome, Row } from './suite.ts'
 
@@ -31,7 +31,7 @@ interface House extends AsyncDisposable {
 export async function measureWaiting(options: BenchOptions): Promise<Outcome> {
   const houses: House[] = []
   try {
-    for (const more of [0, options.scale * MILLION]) houses.push(await openHouse(more, options))
+    for (const more of [0, Math.round(options.scale * MILLION)]) houses.push(await openHouse(more, options))
     const calls = Object.fromEntries(
       houses.map(({ waiting, client }) => [`${waiting}`, () => runToEnd(client, ONE_STEP)]),
     )
@@ -39,7 +39,7 @@ export async function measureWaiting(options: BenchOptions): Promise<Outcome> {
     const rows = await Promise.all(houses.map((house) => rowOf(house, loads[`${house.waiting}`])))
     const [none, many] = rows
     const ratio = rounded(Number(many?.['claimsPerSecond']) / Number(none?.['claimsPerSecond']))
-    const growth = Number(many?.['gatewayMb']) - Number(none?.['gatewayMb'])
+    const growth = Number(many?.['gatewayMib']) - Number(none?.['gatewayMib'])
     return {
       conditions: { ...LIMITS, ...SETTINGS, clients: CLIENTS, rounds: 3 },
       tables: [{ title: 'A lane that works beside a lane that waits', rows }],
@@ -88,7 +88,7 @@ async function rowOf({ waiting, gateway }: House, load: Load | undefined): Promi
     claimsPerSecond: perSecond(load),
     p50Ms: p50(load),
     p99Ms: p99(load),
-    gatewayMb: pssMb([gateway.pid]),
-    postgresMb: pssMb(processTree(gateway.postmasterPid)),
+    gatewayMib: pssMib([gateway.pid]),
+    postgresMib: pssMib(processTree(gateway.postmasterPid)),
   }
 }

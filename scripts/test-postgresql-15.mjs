@@ -44,19 +44,10 @@ async function run() {
 /** `initdb` wants a user with a name; a user namespace gives the uid one that the system has. */
 function initialise() {
   const named = isRoot ? ['unshare', '--user', '--map-user=1', '--map-group=1'] : []
-  const [program, ...args] = [
-    ...named,
-    join(PROGRAMS, 'initdb'),
-    ...[
-      '-D',
-      data,
-      '--username=agentgate',
-      '--auth=trust',
-      '--encoding=UTF8',
-      '--locale=C.UTF-8',
-      '--no-sync',
-    ],
-  ]
+  const access = ['--username=agentgate', '--auth=trust']
+  const locale = ['--encoding=UTF8', '--locale=C.UTF-8']
+  const command = [...named, join(PROGRAMS, 'initdb'), '-D', data, ...access, ...locale, '--no-sync']
+  const [program, ...args] = command
   execFileSync(program, args, { ...user, env: environment, cwd: '/', stdio: ['ignore', 'ignore', 'inherit'] })
 }
 

@@ -67,7 +67,12 @@ export async function openWorkshop(parts: WorkshopParts): Promise<Workshop> {
     clock,
     jails,
     workspaces,
-    setup: { hosts: config.setupHosts, checkHost: fetch.checkHost, registries: {}, log },
+    setup: {
+      hosts: config.setupHosts,
+      checkHost: (host, port) => fetch.checkHost(host, port),
+      registries: {},
+      log,
+    },
     scratch,
     forgeOf: (organization, repository) => desk.forge(organization, repository),
     runUrl: (runId) => `${publicUrl()}/v1/runs/${runId}`,

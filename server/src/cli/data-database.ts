@@ -1,7 +1,8 @@
 import { join } from 'node:path'
 import type { Config } from '../config.ts'
-import { GateError } from '../domain/error.ts'
+import { GateError, notFound } from '../domain/error.ts'
 import { type Database, openDatabase } from '../storage/database.ts'
+import { findClusterOf } from '../storage/embedded-folder.ts'
 import { joinEmbeddedPostgres } from '../storage/embedded-guest.ts'
 import { startEmbeddedPostgres } from '../storage/embedded-postgres.ts'
 
@@ -22,6 +23,7 @@ export async function openDataDatabase(
 ): Promise<DataDatabase> {
   if (config.databaseUrl !== null) return plain(await openDatabase(config.databaseUrl.reveal(), OPTIONS))
   const dataDir = join(config.dataDir, 'postgresql')
+  if (mayJoin && (await findClusterOf(dataDir)) === undefined) throw notFound(`A database in ${dataDir}`)
   const running = mayJoin ? await joinEmbeddedPostgres(dataDir).catch(ignoreAbsence) : undefined
   if (running !== undefined) return plain(await openDatabase(running, OPTIONS))
   const server = await startEmbeddedPostgres({ dataDir, log: () => undefined, lifetime: 'with-parent' })

@@ -1,6 +1,6 @@
 import { AGENTS } from '../agents/coder.ts'
 import type { AgentDriver } from '../domain/agent.ts'
-import type { WorkCommand } from '../domain/command.ts'
+import type { Failure, WorkCommand } from '../domain/command.ts'
 import type { Mode } from '../domain/facts.ts'
 import { isJsonObject, type JsonValue } from '../domain/json.ts'
 import { ClaimLost, type HeldRun, LimitReached, type Performer } from '../domain/performer.ts'
@@ -10,7 +10,7 @@ import { runAgentTurn } from './agent-turn.ts'
 import { keepArtifact, transcriptOf } from './artifacts.ts'
 import { type Clean, cleanJson } from './clean-json.ts'
 import { OrderConduct, type OrderRoom } from './order.ts'
-import { type FailureFacts, RunFails } from './run-fails.ts'
+import { RunFails } from './run-fails.ts'
 import { isOver } from './stopping.ts'
 
 export interface ConductorOptions extends OrderRoom {
@@ -113,9 +113,9 @@ function failing(held: HeldRun, error: unknown, clean: Clean): WorkCommand {
 }
 
 /** The reason of the table that an error stands for; `null` for an error of ours. */
-function failureOf(error: unknown, run: Run): FailureFacts | null {
+function failureOf(error: unknown, run: Run): Failure | null {
   const stage = stageOf(run)
-  if (error instanceof RunFails) return error.facts
+  if (error instanceof RunFails) return error.failure
   if (error instanceof LimitReached) return { reason: error.reason, stage, message: error.message }
   if (!(error instanceof SourceError) && !(error instanceof DeliveryError)) return null
   const { reason, message, retryable } = error

@@ -19,6 +19,20 @@ export type Command = { at: number } & (
   | WorkCommand
 )
 
+/** Why a run fails, for a reason of the table. */
+export interface Failure {
+  reason: FailedReason
+  stage: Stage
+  /** One sentence that says what happened. */
+  message: string
+  /** Unless given, what the reason says. */
+  retryable?: boolean
+  /** What to do; unless given, what the reason says. */
+  hint?: string
+  details?: { [key: string]: unknown }
+  delivery?: Delivery | null
+}
+
 /** What the holder of a claim reports. */
 export type WorkCommand =
   | {
@@ -70,16 +84,7 @@ export type WorkCommand =
       outputUrl?: string
       delivery: Delivery | null
     }
-  | {
-      type: 'fail'
-      reason: FailedReason
-      stage: Stage
-      message: string
-      hint?: string
-      retryable?: boolean
-      details?: { [key: string]: unknown }
-      delivery?: Delivery | null
-    }
+  | ({ type: 'fail' } & Failure)
   /** The holder's word that nothing of the run works any more. */
   | { type: 'stopped' }
 
@@ -315,16 +320,6 @@ function endTool(command: Extract<Command, { type: 'end_tool' }>): Decision {
   return result.ok
     ? { events: [{ type: 'tool.completed', data: { ...base, preview: result.preview } }] }
     : { events: [{ type: 'tool.failed', data: { ...base, code: result.code, message: result.message } }] }
-}
-
-interface Failure {
-  reason: FailedReason
-  stage: Stage
-  message: string
-  hint?: string
-  retryable?: boolean
-  details?: { [key: string]: unknown }
-  delivery?: Delivery | null
 }
 
 const RETRYABLE: ReadonlySet<StatusReason> = new Set([

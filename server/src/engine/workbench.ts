@@ -122,7 +122,12 @@ export class Workbench {
     if (limit === null) log.error({ runId, err: error }, 'Work on a run ended in an error of ours.')
     const message = limit?.message ?? 'The gateway met an error of its own while it worked on the run.'
     try {
-      await claim.conclude({ type: 'fail', reason: limit?.reason ?? 'system_error', stage: stageOf(claim.run), message })
+      await claim.conclude({
+        type: 'fail',
+        reason: limit?.reason ?? 'system_error',
+        stage: stageOf(claim.run),
+        message,
+      })
     } catch (failure) {
       if (!(failure instanceof ClaimLost))
         log.error({ runId, err: failure }, 'The end of a run could not be written.')

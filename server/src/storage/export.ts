@@ -96,6 +96,12 @@ export async function* exportLines(database: Database, at: Date): AsyncGenerator
 }
 
 async function readHeader(db: Db, at: Date): Promise<Header> {
+  const columns = await readColumns(db)
+  if (TABLES.some((table) => columns[table] === undefined)) {
+    throw new GateError('CONFLICT', 'This database has not the schema of this release.', {
+      hint: 'Export with the release that made it, or start this release on it first.',
+    })
+  }
   const installation = await findInstallation(db)
   if (installation === undefined) {
     throw new GateError('CONFLICT', 'There is nothing to export: no gateway has started on this database.')
@@ -107,7 +113,7 @@ async function readHeader(db: Db, at: Date): Promise<Header> {
     installationId: installation.id,
     masterKeyId: installation.masterKeyId,
     months: await listMonths(db),
-    columns: await readColumns(db),
+    columns,
   }
 }
 

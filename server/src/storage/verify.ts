@@ -45,6 +45,8 @@ type CheckedRow = Omit<RunRow, 'facts'> & {
   claim: string | null
   worker_id: string | null
   has_due: boolean
+  /** Its log is no longer kept: what follows from it cannot be looked at. */
+  is_purged: boolean
 }
 
 /** What the log and the other tables say of one run. */
@@ -85,7 +87,7 @@ class Examination {
       return
     }
     const facts: RunFacts = JSON.parse(row.facts)
-    this.accounts.set(row.id, { row, facts, folded: unborn(facts), isWhole: true, announced: [] })
+    this.accounts.set(row.id, { row, facts, folded: unborn(facts), isWhole: !row.is_purged, announced: [] })
   }
 }
 
@@ -108,7 +110,8 @@ async function verifyPortion(tx: Tx, after: string): Promise<Portion> {
 const listRuns = (tx: Tx, after: string): Promise<CheckedRow[]> =>
   tx.query<CheckedRow>(
     `select run.id, run.state, run.status_reason, run.last_seq, run.fold, run.claim, run.worker_id,
-       run.due_at is not null as has_due, run_body.facts, run_outcome.outcome
+       run.due_at is not null as has_due, run_body.facts, run_outcome.outcome,
+       exists (select from purged_run where purged_run.run_id = run.id) as is_purged
      from run left join run_body on run_body.run_id = run.id left join run_outcome on run_outcome.run_id = run.id
      where run.id > $1 order by run.id limit ${RUNS_PER_PORTION}`,
     [after],

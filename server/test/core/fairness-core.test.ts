@@ -19,7 +19,7 @@ async function queueMany(facts: RunFacts, count: number): Promise<void> {
      r as (
        insert into run (id, organization_id, mode, tenant_id, agent, state, status_reason, last_seq, commit_id,
          created_at, fold)
-       select 'run_' || left($3 || '00000000', 8) || right(n, 18), $1, $2, $3, $4, 'queued', 'waiting_for_capacity', 1, 0, $6, '{}' from n
+       select 'run_' || lpad(left($3, 8), 8, '0') || right(n, 18), $1, $2, $3, $4, 'queued', 'waiting_for_capacity', 1, 0, $6, '{}' from n
        returning id
      ),
      b as (insert into run_body (run_id, facts)
@@ -100,7 +100,7 @@ describe('a queue', () => {
     }
     const alone = await timeClaims()
     await queueMany(queued(full, 'blocked'), 20_000)
-    for (let lane = 0; lane < 300; lane++) await queueMany(queued(full, `l${lane}`), 1)
+    for (let lane = 0; lane < 300; lane++) await queueMany(queued(full, `lane${1_000 + lane}`), 1)
     const behind = await timeClaims()
     expect(order.every((tenant) => /^t\d+$/.test(tenant))).toBe(true)
     // Noise of a shared machine is well under this; a scan of the queued runs or lanes is well over it.

@@ -126,8 +126,8 @@ describe('the feed', () => {
       while (isWriting) await feed.read()
       await feed.readAll()
     })
-    for (let round = 0; round < 10; round++) {
-      await finish(...Array.from({ length: 20 }, () => factsOf(organization)))
+    for (let round = 0; round < 5; round++) {
+      await finish(...Array.from({ length: 10 }, () => factsOf(organization)))
     }
     isWriting = false
     await Promise.all(reading)

@@ -3,88 +3,12 @@ import { ANSWER, ANSWERED, type Arena, gateOf, lackingJail, shell, startArena, u
 
 vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
 
-/** 20 MB of changes are allowed. */
-const LIMIT_MB = 20
-const MEGABYTES = (count: number, folder: string): string =>
-  `mkdir -p ${folder}; for i in $(seq ${count}); do head -c 1000000 /dev/zero > ${folder}/$i || exit 9; done`
-const FORK_BOMB = 'bomb() { bomb | bomb & }; bomb; sleep 60'
-
 describe.skipIf(lackingJail !== null)('an agent that means harm', () => {
   let arena: Arena
   beforeAll(async () => {
-    arena = await startArena({ AGENTGATE_DISK_LIMIT_MB: String(LIMIT_MB) })
+    arena = await startArena()
   })
   afterAll(() => arena?.[Symbol.asyncDispose]())
-
-  test('forks without end: the command is stopped, the run goes on', async () => {
-    const seen = await arena.try({ steps: [shell(FORK_BOMB, 2), ...ANSWER], order: { gatePlan: ANSWERED } })
-    expect(seen.run).toMatchObject({ state: 'completed', verification: 'passed' })
-    expect(seen.outcomes[0]).toMatchObject({ ok: false, code: 'timed_out' })
-  })
-
-  test('leaves a fork bomb for the gate: it is timed out', async () => {
-    const gatePlan = gateOf('sh bomb.sh', { timeoutSeconds: 2 })
-    const seen = await arena.try({
-      steps: [use('write_file', { path: 'bomb.sh', content: `${FORK_BOMB}\n` })],
-      order: { gatePlan },
-    })
-    expect(seen.run).toMatchObject({ state: 'failed', statusReason: 'limit_iterations' })
-    expect(seen.run.error?.details?.['gates']).toMatchObject([{ name: 'check', outcome: 'timed_out' }])
-  })
-
-  test('fills the disk with changes: the run ends as disk_limit after the command', async () => {
-    const seen = await arena.try({ steps: [shell(MEGABYTES(60, 'full')), ...ANSWER] })
-    expect(seen.run).toMatchObject({ state: 'failed', statusReason: 'disk_limit', delivery: null })
-    expect(seen.run.error?.message).toMatch(/more than the 21 MB/)
-  })
-
-  test('fills a folder that git ignores: it is not delivered, and gone with the run', async () => {
-    const seen = await arena.try({
-      files: { '.gitignore': 'full/\n' },
-      steps: [shell(MEGABYTES(60, 'full')), ...ANSWER],
-      order: { gatePlan: ANSWERED },
-    })
-    expect(seen.run).toMatchObject({ state: 'completed', verification: 'passed' })
-    expect(await seen.deliveredPaths()).toEqual(['.gitignore', 'answer.txt'])
-  })
-
-  test('fills the tree of a gate: it is gone with the gate', async () => {
-    const seen = await arena.try({ steps: ANSWER, order: { gatePlan: gateOf(MEGABYTES(60, 'full')) } })
-    expect(seen.run).toMatchObject({ state: 'completed', verification: 'passed' })
-    expect(await seen.deliveredPaths()).toEqual(['README.md', 'answer.txt'])
-  })
-
-  test('makes a line of 1 GB: reading it is refused or cut, keeping it is disk_limit', async () => {
-    const made = shell('truncate -s 1G line.txt; ls -s line.txt')
-    const seen = await arena.try({ steps: [made, use('read_file', { path: 'line.txt' })] })
-    expect(seen.run).toMatchObject({ state: 'failed', statusReason: 'disk_limit' })
-
-    const ignored = await arena.try({
-      files: { '.gitignore': 'line.txt\n' },
-      steps: [made, use('read_file', { path: 'line.txt' }), use('search', { pattern: 'x' })],
-    })
-    expect(ignored.run).toMatchObject({ state: 'failed', statusReason: 'disk_limit' })
-  })
-
-  test('reads and searches a long line of a file: the answers are cut', async () => {
-    const seen = await arena.try({
-      steps: [
-        shell("tr '\\0' x < /dev/zero | head -c 15000000 > line.txt"),
-        use('read_file', { path: 'line.txt' }),
-        use('search', { pattern: 'x+' }),
-        shell('cat line.txt'),
-      ],
-    })
-    expect(seen.run).toMatchObject({ state: 'completed', verification: 'none' })
-    expect(seen.outcomes.map(({ content }) => content.length < 70_000)).toEqual([true, true, true, true, true])
-    expect(seen.outcomes[3]?.content).toContain('left out')
-  })
-
-  test('prints 50 MB: the answer is cut and says so', async () => {
-    const seen = await arena.try({ steps: [shell('yes flooding | head -c 50000000')] })
-    expect(seen.outcomes[0]).toMatchObject({ ok: true, content: expect.stringContaining('left out') })
-    expect(seen.outcomes[0]?.content.length).toBeLessThan(70_000)
-  })
 
   test('leaves daemons behind: they end with the command', async () => {
     const seen = await arena.try({
@@ -101,7 +25,7 @@ describe.skipIf(lackingJail !== null)('an agent that means harm', () => {
             'cp /bin/sh rootly; chmod 6755 rootly',
             'mknod disk b 259 0 || echo NO_BLOCK; mknod mem c 1 1 || echo NO_CHAR',
             'mkfifo pipe; mkdir -m 7777 sticky; touch sticky/in',
-            "python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"sock\")' || true",
+            'python3 -c \'import socket; socket.socket(socket.AF_UNIX).bind("sock")\' || true',
           ].join('\n'),
         ),
         use('read_file', { path: 'pipe' }),
@@ -111,7 +35,10 @@ describe.skipIf(lackingJail !== null)('an agent that means harm', () => {
       order: { gatePlan: gateOf('test ! -u rootly && test ! -g rootly && test ! -e pipe && test ! -e disk') },
     })
     expect(seen.outcomes[0]?.content).toMatch(/NO_BLOCK[\s\S]*NO_CHAR/)
-    expect(seen.outcomes[1]).toMatchObject({ ok: false, content: expect.stringContaining('not a regular file') })
+    expect(seen.outcomes[1]).toMatchObject({
+      ok: false,
+      content: expect.stringContaining('not a regular file'),
+    })
     expect(seen.run).toMatchObject({ state: 'completed', verification: 'passed' })
     expect(await seen.deliveredPaths()).toEqual(['README.md', 'rootly', 'sticky/in'])
   })
@@ -121,8 +48,12 @@ describe.skipIf(lackingJail !== null)('an agent that means harm', () => {
     const seen = await arena.try({
       steps: [
         shell(`printf '#!/bin/sh\n${evil}\n' > .git/hooks/pre-commit`),
-        shell(`git config core.fsmonitor '${evil}' || git config --file .git/config filter.x.clean '${evil}'`),
-        shell(`rm -rf .git && git init -q && git config filter.x.clean '${evil}; cat' && git config filter.x.smudge '${evil}; cat' && git config core.fsmonitor '${evil}' && mkdir -p .git/hooks && printf '#!/bin/sh\n${evil}\n' > .git/hooks/post-checkout && chmod +x .git/hooks/*`),
+        shell(
+          `git config core.fsmonitor '${evil}' || git config --file .git/config filter.x.clean '${evil}'`,
+        ),
+        shell(
+          `rm -rf .git && git init -q && git config filter.x.clean '${evil}; cat' && git config filter.x.smudge '${evil}; cat' && git config core.fsmonitor '${evil}' && mkdir -p .git/hooks && printf '#!/bin/sh\n${evil}\n' > .git/hooks/post-checkout && chmod +x .git/hooks/*`,
+        ),
         use('write_file', { path: '.gitattributes', content: '* filter=x\n' }),
         ...ANSWER,
       ],
@@ -147,8 +78,10 @@ describe.skipIf(lackingJail !== null)('an agent that means harm', () => {
   test('names files with newlines, escapes and rules of git: they are data everywhere', async () => {
     const seen = await arena.try({
       steps: [
-        shell("printf x > \"$(printf 'a\\nb \\033[31mred\\033[0m\\007')\"; printf x > '--exec=id'; printf x > ':!all'"),
-        shell("printf x > \"$(printf 'diff --git a_x b_x')\"; printf x > \"$(printf 'bad\\377utf8')\""),
+        shell(
+          "printf x > \"$(printf 'a\\nb \\033[31mred\\033[0m\\007')\"; printf x > '--exec=id'; printf x > ':!all'",
+        ),
+        shell('printf x > "$(printf \'diff --git a_x b_x\')"; printf x > "$(printf \'bad\\377utf8\')"'),
         use('list_files'),
         use('search', { pattern: 'x' }),
       ],
@@ -159,7 +92,6 @@ describe.skipIf(lackingJail !== null)('an agent that means harm', () => {
     expect(paths).toEqual(expect.arrayContaining(['--exec=id', ':!all', 'a\nb \u001b[31mred\u001b[0m\u0007']))
     // What people are shown as a report holds nothing that a terminal obeys.
     expect(seen.artifacts.get('gate-1-L1-check.txt')).not.toContain('\u001b')
-    console.log(JSON.stringify(seen.outcomes), JSON.stringify(paths))
   })
 
   test('looks for the host: no environment, process, socket or file of it is there', async () => {
@@ -168,7 +100,9 @@ describe.skipIf(lackingJail !== null)('an agent that means harm', () => {
       steps: [
         shell('env; cat /proc/*/environ /proc/*/cmdline | tr "\\0" "\\n"'),
         shell('ls /root /home /var/tmp /run /etc; cat /etc/shadow; mount | head -40'),
-        shell('(exec 3<>/dev/tcp/127.0.0.1/80) 2>&1; curl -m 2 http://169.254.169.254/ 2>&1; ip addr 2>&1; cat /proc/net/dev'),
+        shell(
+          '(exec 3<>/dev/tcp/127.0.0.1/80) 2>&1; curl -m 2 http://169.254.169.254/ 2>&1; ip addr 2>&1; cat /proc/net/dev',
+        ),
         shell('unshare -r id 2>&1; bwrap --unshare-all true 2>&1; kill -9 -1; id'),
       ],
     })
@@ -176,6 +110,8 @@ describe.skipIf(lackingJail !== null)('an agent that means harm', () => {
     const said = seen.outcomes.map(({ content }) => content).join('\n')
     expect(said).not.toContain('canary-of-the-server')
     expect(said).not.toContain('AGENTGATE')
-    console.log(said)
+    expect(said).toMatch(/cat: \/etc\/shadow: No such file/)
+    expect(said).toMatch(/Failed to connect to 169\.254\.169\.254/)
+    expect(said).toMatch(/unshare failed[\s\S]*Creating new namespace failed[\s\S]*uid=1000\(agent\)/)
   })
 })

@@ -7,7 +7,13 @@ import { type DestinationStream, pino } from 'pino'
 import { expect } from 'vitest'
 import type { HostedFile } from '../../../demo/git-host.ts'
 import type { ModelScript } from '../../../demo/model-server.ts'
-import type { AgentGate, CreateWorkOrderRequest, Run, RunEvent } from '../../../sdk/typescript/src/index.ts'
+import type {
+  AgentGate,
+  CreateWorkOrderRequest,
+  GatePlan,
+  Run,
+  RunEvent,
+} from '../../../sdk/typescript/src/index.ts'
 import type { JsonObject } from '../../src/domain/json.ts'
 import { processMark, startTicks } from '../../src/jail/process-mark.ts'
 import { type Neighbourhood, startNeighbourhood } from '../harness/house.ts'
@@ -21,17 +27,18 @@ function reasonAgainst(): string | null {
   return existsSync('/usr/bin/bwrap') ? null : 'bubblewrap is not installed'
 }
 
-export type Steps = NonNullable<NonNullable<CreateWorkOrderRequest['test']>['script']>['steps']
+export type ScriptStep = { calls: { tool: string; arguments: JsonObject }[] }
+export type Steps = readonly ScriptStep[]
 
-export const use = (tool: string, args: JsonObject = {}): Steps[number] => ({
+export const use = (tool: string, args: JsonObject = {}): ScriptStep => ({
   calls: [{ tool, arguments: args }],
 })
-export const shell = (command: string, timeoutSeconds = 20): Steps[number] =>
+export const shell = (command: string, timeoutSeconds = 20): ScriptStep =>
   use('run_command', { command, timeoutSeconds })
 export const ANSWER: Steps = [use('write_file', { path: 'answer.txt', content: 'right\n' })]
 
 /** A plan of one gate that runs a command. */
-export const gateOf = (run: string, more: object = {}): CreateWorkOrderRequest['gatePlan'] => ({
+export const gateOf = (run: string, more: object = {}): GatePlan => ({
   gates: [{ name: 'check', level: 'L1', check: { type: 'command', run }, ...more }],
 })
 export const ANSWERED = gateOf('grep -q right answer.txt')
@@ -80,13 +87,10 @@ export interface Arena extends AsyncDisposable {
 }
 
 const WAIT_MS = 50_000
-const SLOTS = 4
+const SLOTS = 16
 const FIRST_UID = 60_001
 
-export async function startArena(
-  env: Record<string, string> = {},
-  script: ModelScript = [],
-): Promise<Arena> {
+export async function startArena(env: Record<string, string> = {}, script: ModelScript = []): Promise<Arena> {
   const dataDir = await mkdtemp('/var/tmp/agentgate-hostile-')
   await chmod(dataDir, 0o711)
   const lines: string[] = []
@@ -95,10 +99,13 @@ export async function startArena(
     env: {
       AGENTGATE_DATA_DIR: dataDir,
       AGENTGATE_ALLOWED_PRIVATE_HOSTS: '127.0.0.0/8',
-      AGENTGATE_JAIL_SLOTS: String(SLOTS),
+      AGENTGATE_JAIL_SLOTS: '4',
       ...env,
     },
-    effects: { log: pino({ level: 'trace' }, destination), modelRetry: { firstMs: 10, factor: 1, maxMs: 10 } },
+    effects: {
+      log: pino({ level: 'trace' }, destination),
+      modelRetry: { firstMs: 10, factor: 1, maxMs: 10 },
+    },
   })
   const { gate, host } = here
   const root = join(dataDir, 'work')
@@ -106,7 +113,11 @@ export async function startArena(
   let repositories = 0
   const repository: Arena['repository'] = async (files) =>
     (await host.createRepository({ owner: 'acme', name: `r${++repositories}`, files })).url
-  const submit: Arena['submit'] = async ({ files = { 'README.md': '# a project\n' }, steps = [], ...wish }) => {
+  const submit: Arena['submit'] = async ({
+    files = { 'README.md': '# a project\n' },
+    steps = [],
+    ...wish
+  }) => {
     const created = await clientOf(wish.live).workOrders.create({
       taskPrompt: 'Do what the script says.',
       workspaceSource: { type: 'git', repository: wish.repository ?? (await repository(files)) },
@@ -187,17 +198,17 @@ export async function gitIn(folder: string, args: readonly string[]): Promise<st
 /** Processes of a jail of this server: they have a slot's uid, or are in one of its control groups. */
 export function jailProcesses(mark: string = processMark()): string[] {
   return readdirSync('/proc').flatMap((pid) => {
-    // A corpse only waits for its parent to look at it.
     if (!/^\d+$/.test(pid) || startTicks(Number(pid)) === undefined) return []
     try {
-      const isOurs = readFileSync(`/proc/${pid}/cgroup`, 'utf8').includes(`agentgate-${mark}-`)
       const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')
-      if (isOurs) return [`${pid} ${command}`]
+      // Killed, and only waiting for the kernel or its parent.
+      if (command === '') return []
+      const group = readFileSync(`/proc/${pid}/cgroup`, 'utf8')
+      if (group.includes(`agentgate-${mark}-`)) return [`${pid} ${command}`]
       const uid = Number(/^Uid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1])
       // Other servers on this machine use the same uids, in groups of their own.
-      const isJailed = uid >= FIRST_UID && uid < FIRST_UID + SLOTS
-      const group = readFileSync(`/proc/${pid}/cgroup`, 'utf8')
-      return isJailed && !group.includes('agentgate-') ? [`${pid} ${command}`] : []
+      const isJailed = uid >= FIRST_UID && uid < FIRST_UID + SLOTS && !group.includes('agentgate-')
+      return isJailed ? [`${pid} ${command}`] : []
     } catch {
       return []
     }

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { asked } from '../harness/door.ts'
 import { type Gate, startGate } from '../harness/gate.ts'
 
 let gate: Gate
@@ -162,13 +163,13 @@ test('a nearly full disk refuses new work with a hint, finishes what runs, and s
   const running = await small.client.runs.create({ agent: 'scripted', input: { steps } })
   freeMib = 511
   await small.app.housekeeping.rounds.disk.tick()
-  const refused = await fetch(`${small.url}/v1/runs`, {
+  const refused = await asked(`${small.url}/v1/runs`, {
     method: 'POST',
-    headers: { authorization: `Bearer ${small.liveKey}`, 'content-type': 'application/json' },
-    body: JSON.stringify({ agent: 'scripted', input: 'x' }),
+    key: small.liveKey,
+    body: { agent: 'scripted', input: 'x' },
   })
   expect(refused.status).toBe(503)
-  expect((await refused.json()).error).toMatchObject({
+  expect(refused.error).toMatchObject({
     code: 'SERVICE_UNAVAILABLE',
     hint: expect.stringContaining('512 MiB'),
     retryable: true,

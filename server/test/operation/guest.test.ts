@@ -22,6 +22,11 @@ async function newFolder(): Promise<string> {
   return join(folder, 'data')
 }
 
+/** The socket folder outlives its server. */
+const keepSocket = async (dataDir: string): Promise<void> => {
+  folders.push((await joinEmbeddedPostgres(join(dataDir, 'postgresql'))).host)
+}
+
 const settings = (env: Record<string, string>) =>
   readConfig({ PORT: '0', AGENTGATE_DATA_DIR: dataDir, AGENTGATE_JAIL_SLOTS: '1', ...env })
 
@@ -36,6 +41,7 @@ const start = (env: Record<string, string> = {}): Promise<App> =>
 beforeAll(async () => {
   dataDir = await newFolder()
   app = await start({ AGENTGATE_ROLE: 'api' })
+  await keepSocket(dataDir)
 })
 afterAll(async () => {
   await app[Symbol.asyncDispose]()
@@ -74,6 +80,7 @@ test('an export of a running embedded gateway is read into a new data folder', a
   const other = settings({ AGENTGATE_DATA_DIR: await newFolder() })
   {
     await using opened = await openDataDatabase(other, { mayJoin: false })
+    await keepSocket(other.dataDir)
     await migrate(opened.database, MIGRATIONS)
     expect((await importDatabase(opened.database, file, new Date())).epoch).toBe(2)
   }
@@ -95,6 +102,7 @@ test('the folder of a stopped gateway refuses guests', async () => {
   {
     await using opened = await openDataDatabase(settings({ AGENTGATE_DATA_DIR: stopped }), { mayJoin: false })
     await opened.database.query('select 1')
+    await keepSocket(stopped)
   }
   await expect(joinEmbeddedPostgres(join(stopped, 'postgresql'))).rejects.toMatchObject({
     code: 'SERVICE_UNAVAILABLE',

@@ -41,7 +41,7 @@ async function openHouse(): Promise<House> {
         random: Math.random,
         lifetime: 'with-parent',
       })
-      cleanups.push(() => app[Symbol.asyncDispose]())
+      cleanups.push(async () => app[Symbol.asyncDispose]())
       testKey = app.firstSecrets?.testKey.reveal() ?? testKey
       return app
     },

@@ -65,6 +65,7 @@ test('the log of a run goes after its time, and what was asked, how it ended and
   for (const id of old) expect(await storedRun(room.database, id)).toMatchObject({ state: 'completed' })
   for (const id of old) expect(await isPurged(room.database, id)).toBe(true)
   for (const id of young) expect(await isPurged(room.database, id)).toBe(false)
+  expect(await room.findings()).toEqual([])
 })
 
 test('an old run that is not over, or still owes a delivery, is left whole', async () => {

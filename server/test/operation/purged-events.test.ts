@@ -1,31 +1,31 @@
 import { expect, test } from 'vitest'
+import { systemClock } from '../../src/lib/clock.ts'
+import { asked } from '../harness/door.ts'
 import { startGate } from '../harness/gate.ts'
 
+const DAY = 86_400_000
+
 test('events of a purged run are answered as gone, and the run still says how it ended', async () => {
-  await using gate = await startGate({ env: { AGENTGATE_RETENTION_DAYS: '1' } })
+  let passed = 0
+  const clock = { ...systemClock, now: () => Date.now() + passed }
+  await using gate = await startGate({ effects: { clock }, env: { AGENTGATE_RETENTION_DAYS: '30' } })
   const run = await gate.client.runs.create({ agent: 'scripted', input: 'x' })
   const ended = await gate.client.runs.wait(run.id)
-  const { database, housekeeping } = gate.app
-  // As if it had ended the day before yesterday: its id tells when it was created.
-  const old = run.id.replace(/_.{10}/, '_0000000000')
-  for (const [table, key] of [
-    ['run_event', 'run_id'],
-    ['run_body', 'run_id'],
-    ['run_outcome', 'run_id'],
-    ['run', 'id'],
-  ]) {
-    await database.query(`update ${table} set ${key} = $2 where ${key} = $1`, [run.id, old])
+  const eventsOf = () => asked(`${gate.url}/v1/runs/${run.id}/events`, { key: gate.liveKey })
+  const purge = async (): Promise<void> => {
+    while (await gate.app.housekeeping.rounds.purge.tick());
   }
-  await database.query(`update run_body set facts = replace(facts, $1, $2)`, [run.id, old])
-  await database.query(`update run_event set at = at - interval '2 days'`)
-  while (await housekeeping.rounds.purge.tick());
+  passed = 29 * DAY
+  await purge()
+  expect((await eventsOf()).status).toBe(200)
 
-  const headers = { authorization: `Bearer ${gate.liveKey}` }
-  const events = await fetch(`${gate.url}/v1/runs/${old}/events`, { headers })
+  passed = 31 * DAY
+  await purge()
+
+  const events = await eventsOf()
   expect(events.status).toBe(410)
-  expect((await events.json()).error).toMatchObject({ code: 'EVENTS_PURGED', retryable: false })
-  const shown = await (await fetch(`${gate.url}/v1/runs/${old}`, { headers })).json()
+  expect(events.error).toMatchObject({ code: 'EVENTS_PURGED', retryable: false })
+  const shown = await gate.client.runs.get(run.id)
   expect(shown).toMatchObject({ state: 'completed', output: ended.output, cost: ended.cost })
-  const metrics = await (await fetch(`${gate.url}/metrics`)).text()
-  expect(metrics).toContain('agentgate_purged_runs_total 1')
+  expect(await (await fetch(`${gate.url}/metrics`)).text()).toContain('agentgate_purged_runs_total 1\n')
 })

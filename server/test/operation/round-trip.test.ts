@@ -1,13 +1,17 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gunzipSync, gzipSync } from 'node:zlib'
+import { pino } from 'pino'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { startApp } from '../../src/app.ts'
+import { readConfig } from '../../src/config.ts'
 import { putBlob } from '../../src/storage/blobs.ts'
 import { type Database, openDatabase } from '../../src/storage/database.ts'
 import { exportDatabase, LEFT_OUT, TABLES } from '../../src/storage/export.ts'
 import { importDatabase } from '../../src/storage/import.ts'
 import { verifyDatabase } from '../../src/storage/verify.ts'
+import { asked } from '../harness/door.ts'
 import { type Gate, startGate } from '../harness/gate.ts'
 import { provideTestDatabase } from '../harness/postgres.ts'
 
@@ -108,9 +112,6 @@ test('a gateway goes on from an import with the keys of before', async () => {
   const database = await openDatabase(url, { maxReaders: 1, statementTimeoutMs: 0 })
   await importDatabase(database, file, new Date())
   await database.close()
-  const { startApp } = await import('../../src/app.ts')
-  const { readConfig } = await import('../../src/config.ts')
-  const { pino } = await import('pino')
   const config = readConfig({
     PORT: '0',
     DATABASE_URL: url,
@@ -125,16 +126,13 @@ test('a gateway goes on from an import with the keys of before', async () => {
     lifetime: 'with-parent',
   })
   expect(app.firstSecrets).toBeNull()
-  const headers = {
-    authorization: `Bearer ${gate.liveKey}`,
-    'content-type': 'application/json',
-    prefer: 'wait=10',
-  }
-  const listed = await (await fetch(`${app.url}/v1/runs`, { headers })).json()
-  expect(listed.total).toBe(8)
-  const body = JSON.stringify({ agent: 'scripted', input: 'again' })
-  const run = await (await fetch(`${app.url}/v1/runs`, { method: 'POST', headers, body })).json()
-  expect(run.state).toBe('completed')
+  const key = gate.liveKey
+  const listed = await asked(`${app.url}/v1/runs`, { key })
+  expect(listed.json.total).toBe(8)
+  const body = { agent: 'scripted', input: 'again' }
+  const headers = { prefer: 'wait=10' }
+  const run = await asked(`${app.url}/v1/runs`, { method: 'POST', key, body, headers })
+  expect(run.json.state).toBe('completed')
 })
 
 test('the file holds no secret in the open, and nobody else may read it', async () => {
@@ -142,7 +140,6 @@ test('the file holds no secret in the open, and nobody else may read it', async 
   expect(text).not.toContain('hidden-token')
   expect(text).not.toContain(Buffer.from('hidden-token').toString('hex'))
   expect(text).not.toContain(gate.liveKey)
-  const { stat } = await import('node:fs/promises')
   expect((await stat(file)).mode & 0o777).toBe(0o600)
 })
 

@@ -1,0 +1,125 @@
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import type { ModelScript } from '../../../demo/model-server.ts'
+import { finish, write } from '../harness/cases.ts'
+import { ANSWER, ANSWERED, type Arena, gateOf, lackingJail, shell, startArena, use } from './arena.ts'
+
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
+
+/** 20 MB of changes are allowed. */
+const LIMIT_MB = 20
+const MEGABYTES = (count: number, folder: string): string =>
+  `mkdir -p ${folder}; for i in $(seq ${count}); do head -c 1000000 /dev/zero > ${folder}/$i || exit 9; done`
+const FORK_BOMB = 'bomb() { bomb | bomb & }; bomb; sleep 60'
+
+/** A model that answers with 5 MB of text, or wants a file of 5 MB written, and is then done. */
+const FLOOD: ModelScript = (request) => {
+  const steps = JSON.stringify(request.body).includes('#text')
+    ? [{ text: 'x'.repeat(5_000_000) }]
+    : [write('large.txt', 'y'.repeat(5_000_000)), finish()]
+  return steps[request.assistantTurns] ?? { text: 'Nothing is left to do.' }
+}
+
+describe.skipIf(lackingJail !== null)('an agent that floods', () => {
+  let arena: Arena
+  beforeAll(async () => {
+    arena = await startArena({ AGENTGATE_DISK_LIMIT_MB: String(LIMIT_MB) }, FLOOD)
+  })
+  afterAll(() => arena?.[Symbol.asyncDispose]())
+
+  test('forks without end: the command is stopped, the run goes on', async () => {
+    const seen = await arena.try({ steps: [shell(FORK_BOMB, 2), ...ANSWER], order: { gatePlan: ANSWERED } })
+    expect(seen.run).toMatchObject({ state: 'completed', verification: 'passed' })
+    expect(seen.outcomes[0]).toMatchObject({ ok: false, code: 'timed_out' })
+  })
+
+  test('leaves a fork bomb for the gate: it is timed out', async () => {
+    const gatePlan = gateOf('sh bomb.sh', { timeoutSeconds: 2 })
+    const seen = await arena.try({
+      steps: [use('write_file', { path: 'bomb.sh', content: `${FORK_BOMB}\n` })],
+      order: { gatePlan },
+    })
+    expect(seen.run).toMatchObject({ state: 'failed', statusReason: 'limit_iterations' })
+    expect(seen.run.error?.details?.['gates']).toMatchObject([{ name: 'check', outcome: 'timed_out' }])
+  })
+
+  test('fills the disk with changes: the run ends as disk_limit after the command', async () => {
+    const seen = await arena.try({ steps: [shell(MEGABYTES(60, 'full')), ...ANSWER] })
+    expect(seen.run).toMatchObject({ state: 'failed', statusReason: 'disk_limit', delivery: null })
+    expect(seen.run.error?.message).toMatch(/more than the 21 MB/)
+  })
+
+  test('fills a folder that git ignores: it is not delivered, and gone with the run', async () => {
+    const seen = await arena.try({
+      files: { '.gitignore': 'full/\n' },
+      steps: [shell(MEGABYTES(60, 'full')), ...ANSWER],
+      order: { gatePlan: ANSWERED },
+    })
+    expect(seen.run).toMatchObject({ state: 'completed', verification: 'passed' })
+    expect(await seen.deliveredPaths()).toEqual(['.gitignore', 'answer.txt'])
+  })
+
+  test('fills the tree of a gate: it is gone with the gate', async () => {
+    const seen = await arena.try({ steps: ANSWER, order: { gatePlan: gateOf(MEGABYTES(60, 'full')) } })
+    expect(seen.run).toMatchObject({ state: 'completed', verification: 'passed' })
+    expect(await seen.deliveredPaths()).toEqual(['README.md', 'answer.txt'])
+  })
+
+  test('makes a line of 1 GB: reading it is refused or cut, keeping it is disk_limit', async () => {
+    const made = shell('truncate -s 1G line.txt; ls -s line.txt')
+    const seen = await arena.try({ steps: [made, use('read_file', { path: 'line.txt' })] })
+    expect(seen.run).toMatchObject({ state: 'failed', statusReason: 'disk_limit' })
+
+    const ignored = await arena.try({
+      files: { '.gitignore': 'line.txt\n' },
+      steps: [made, use('read_file', { path: 'line.txt' }), use('search', { pattern: 'x' })],
+    })
+    expect(ignored.run).toMatchObject({ state: 'failed', statusReason: 'disk_limit' })
+  })
+
+  test('reads and searches a long line of a file: the answers are cut', async () => {
+    const seen = await arena.try({
+      steps: [
+        shell("tr '\\0' x < /dev/zero | head -c 15000000 > line.txt"),
+        use('read_file', { path: 'line.txt' }),
+        use('search', { pattern: 'x+' }),
+        shell('cat line.txt'),
+      ],
+    })
+    expect(seen.run).toMatchObject({ state: 'completed', verification: 'none' })
+    expect(seen.outcomes.map(({ content }) => content.length < 70_000)).toEqual([
+      true,
+      true,
+      true,
+      true,
+      true,
+    ])
+    expect(seen.outcomes[3]?.content).toContain('left out')
+  })
+
+  test('prints 50 MB: the answer is cut and says so', async () => {
+    const seen = await arena.try({ steps: [shell('yes flooding | head -c 50000000')] })
+    expect(seen.outcomes[0]).toMatchObject({ ok: true, content: expect.stringContaining('left out') })
+    expect(seen.outcomes[0]?.content.length).toBeLessThan(70_000)
+  })
+
+  test.each(['#text', '#file'])(
+    'gets 5 MB of model answer (%s): the run ends or goes on, and shows a bounded part',
+    async (story) => {
+      const seen = await arena.try({
+        live: true,
+        order: { taskPrompt: `Flood: ${story}`, delivery: { mode: 'none' } },
+      })
+      console.log(
+        'MODEL',
+        story,
+        seen.run.state,
+        seen.run.statusReason,
+        seen.run.error?.message,
+        seen.events.map((e) => JSON.stringify(e).length).join(' '),
+        [...seen.artifacts].map(([n, t]) => `${n}:${t.length}`),
+        JSON.stringify(seen.outcomes).slice(0, 400),
+        seen.run.output === null ? null : String(seen.run.output).length,
+      )
+    },
+  )
+})
