@@ -23,7 +23,10 @@ export async function runCommandLine(
   const settings = readCommandLineSettings(environment)
   const terminal = new Terminal(host, settings)
   host.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') host.exit(EXIT.ok)
+    if (error.code !== 'EPIPE') return
+    // Nobody reads any more: a server ends in order, anything else at once.
+    if (host.listenerCount('SIGTERM') > 0) host.emit('SIGTERM', 'SIGTERM')
+    else host.exit(EXIT.ok)
   })
   let code: number = EXIT.ok
   const program = createProgram({

@@ -12,7 +12,7 @@ const CODES = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 } as c
 export type Tone = keyof typeof CODES
 
 /** The process a command runs in, or what a test has instead. */
-export type Host = Streams & Pick<NodeJS.Process, 'on' | 'off' | 'exit' | 'ppid'>
+export type Host = Streams & Pick<NodeJS.Process, 'on' | 'off' | 'emit' | 'listenerCount' | 'exit' | 'ppid'>
 
 /** Where a command speaks: data goes to standard output, talk to standard error. */
 export class Terminal {

@@ -3,6 +3,7 @@ import type { JsonValue } from '../domain/json.ts'
 import { NO_TOKENS } from '../domain/money.ts'
 import type { HeldRun } from '../domain/performer.ts'
 import type { Clock } from '../lib/clock.ts'
+import { middleOut } from '../lib/text.ts'
 import { type Clean, cleanJson } from './clean-json.ts'
 import { DraftGuard } from './draft-guard.ts'
 import { RunFails } from './run-fails.ts'
@@ -88,7 +89,8 @@ async function take(
       return
     case 'tool.requested': {
       const outcome = await runCall(turn, event.step, event.call)
-      if (toolbox.get(event.call.name)?.definition.effect !== 'read') settled.touched(event.step)
+      const effect = toolbox.get(event.call.name)?.definition.effect
+      if (effect !== undefined && effect !== 'read') settled.touched(event.step)
       driving.submitToolResult(event.call.id, outcome)
       return
     }
@@ -113,6 +115,9 @@ function payFor(
   held.defer({ type: 'end_step', ...begun, usage: spent, usageReported: false, text: '', calls: [] })
 }
 
+/** Kept of what the agent says in its event; the journal and the transcript have it whole. */
+const MESSAGE_CHARACTERS = 64 * 1024
+
 async function endStep(
   { held, toolbox, clean }: AgentTurn,
   event: Extract<DriverEvent, { type: 'step.completed' }>,
@@ -120,8 +125,9 @@ async function endStep(
   const { step, model, usage, usageReported, record, calls } = event
   const text = clean(event.text)
   const iteration = held.run.iteration.n
+  const said = middleOut(text, MESSAGE_CHARACTERS)
   const summaries = calls.map((call) => summariseCall(call, { toolbox, clean }))
-  held.defer({ type: 'end_step', step, model, usage, usageReported, text, calls: summaries }, [
+  held.defer({ type: 'end_step', step, model, usage, usageReported, text: said, calls: summaries }, [
     { kind: 'step', step, iteration, record, text, calls, usage },
   ])
   // Without tools nothing happens between the last answer and the end, which are written together.

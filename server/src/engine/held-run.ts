@@ -75,14 +75,14 @@ export class Claim implements HeldRun {
     return this.send(command)
   }
 
-  /** Gives the run back for another worker to go on with; not a strike against the run when it was our wish. */
-  async handBack({ isOurWish }: { isOurWish: boolean }): Promise<void> {
+  /** Gives the run back for another worker to go on with; it is no strike against the run. */
+  async handBack(): Promise<void> {
     this.#forgetBegun()
     await this.flush()
     await this.#options.mailboxes.send(this.#run.facts.id, {
       orders: [{ command: { type: 'hand_back' } }],
       claim: this.#options.claim,
-      holder: { claim: null, workerId: null, handedBack: isOurWish },
+      holder: { claim: null, workerId: null, handedBack: true },
     })
   }
 

@@ -102,14 +102,14 @@ export class Workbench {
     }
   }
 
-  /** The database was away under the work: somebody goes on when it is back, and it counts as an attempt. */
+  /** The database was away under the work, which is not the run's fault: somebody goes on when it is back. */
   async #giveUp(claim: Claim, error: unknown): Promise<void> {
     const runId = claim.run.facts.id
     this.#options.log.warn(
       { runId, err: error },
       'Work on a run lost its database; the run is taken up again.',
     )
-    await claim.handBack({ isOurWish: false }).catch((failure: unknown) => {
+    await claim.handBack().catch((failure: unknown) => {
       if (!(failure instanceof ClaimLost))
         this.#options.log.error({ runId, err: failure }, 'A run could not be put down; its lease decides.')
     })
@@ -142,7 +142,7 @@ export class Workbench {
         await claim.conclude({ type: 'stopped' })
         return
       case 'draining':
-        await claim.handBack({ isOurWish: true })
+        await claim.handBack()
         return
       case 'finished':
       case 'lost':

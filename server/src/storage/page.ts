@@ -49,6 +49,8 @@ export class Where {
 interface ListOf {
   select: string
   from: string
+  /** What is counted instead, when the conditions need no more of `from`. */
+  countFrom?: string
   where: Where
   /** The columns that order the list, newest first. */
   at: string
@@ -72,9 +74,9 @@ export async function readPage<Row extends object>(db: Db, list: ListOf, ask: Pa
   return { rows: shown, next: last ? { at: last.page_at, id: last.page_id } : null, total }
 }
 
-async function countRows(db: Db, { from, where }: ListOf): Promise<number> {
+async function countRows(db: Db, { from, countFrom = from, where }: ListOf): Promise<number> {
   const [row] = await db.query<{ total: number }>(
-    `select count(*)::int as total from (select 1 from ${from} where ${where.sql} limit ${COUNT_CAP + 1}) as counted`,
+    `select count(*)::int as total from (select 1 from ${countFrom} where ${where.sql} limit ${COUNT_CAP + 1}) as counted`,
     where.values,
   )
   return row?.total ?? 0

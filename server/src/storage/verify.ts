@@ -5,7 +5,7 @@
  */
 import { isDeepStrictEqual } from 'node:util'
 import type { Envelope } from '../domain/event.ts'
-import type { RunFacts, RunId } from '../domain/facts.ts'
+import type { RunFacts } from '../domain/facts.ts'
 import { isFinal } from '../domain/lifecycle.ts'
 import { eventOf } from '../domain/refold.ts'
 import { apply, type Run, unborn } from '../domain/run.ts'
@@ -249,7 +249,7 @@ async function checkDeliveries(tx: Tx, range: unknown[], examination: Examinatio
 }
 
 interface Owing {
-  id: RunId | string
+  id: string
   url: string | null
   announced: Account['announced']
   deliveries: readonly Announcement[]

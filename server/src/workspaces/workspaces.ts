@@ -78,6 +78,10 @@ const AGENT_CONFIG = `[core]
 `
 
 const TREE_MS = 10 * 60_000
+/** The list of a million files or so. */
+const LIST_BYTES = 128 * 2 ** 20
+/** What a small file takes on a disk. */
+const BLOCK_BYTES = 4_096
 
 const parseAbout = (text: string): About => JSON.parse(text) // written by this class only
 
@@ -124,7 +128,8 @@ export class Workspaces {
       // The commit was there but not all of its files: the mirror is read anew, once.
       await this.#mirrors.repair(wanted)
     }
-    return this.#build(runId, folder, about).catch((error: unknown) => {
+    return this.#build(runId, folder, about).catch(async (error: unknown) => {
+      await removeTree(folder.path)
       if (!(error instanceof GitFailure)) throw error
       const sentence =
         'The repository could not be checked out: it holds something that cannot be written here.'
@@ -203,6 +208,7 @@ export class Workspaces {
 
   async #build(runId: string, folder: RunFolder, about: About): Promise<Workspace> {
     await removeTree(folder.path)
+    await this.#refuseTooLarge(about)
     await mkdir(folder.path, { recursive: true, mode: 0o711 })
     await this.#plantTree(folder, about)
     await createStore(this.#git, folder.store, about.mirror)
@@ -212,6 +218,28 @@ export class Workspaces {
     await writeFile(`${folder.about}.new`, JSON.stringify(about))
     await rename(`${folder.about}.new`, folder.about)
     return this.#workspace(runId, folder, about)
+  }
+
+  /** A small pack can hold a huge tree: what a checkout would take is known before it is made. */
+  async #refuseTooLarge({ mirror, baseCommit }: About): Promise<void> {
+    const { diskLimitBytes } = this.#options
+    const refuse = (cause?: unknown): never => {
+      const limit = Math.round(diskLimitBytes / 1e6)
+      const sentence = `The files of the repository take more than the ${limit} MB allowed for a workspace.`
+      throw new SourceError('disk_limit', sentence, cause === undefined ? {} : { cause })
+    }
+    const list = ['ls-tree', '-r', '-l', '-z', baseCommit]
+    const call = { gitDir: mirror, timeoutMs: TREE_MS, maxOutputBytes: LIST_BYTES }
+    const listed = await this.#git(list, call).catch((error: unknown) => {
+      if (error instanceof GitFailure && error.kind === 'flood') return refuse(error)
+      throw error
+    })
+    let bytes = 0
+    for (const entry of listed.bytes.toString().split('\0')) {
+      const [, size] = /^\d+ blob \w+ +(\d+)\t/.exec(entry) ?? []
+      if (size !== undefined) bytes += Math.max(Number(size), BLOCK_BYTES)
+      if (bytes > diskLimitBytes) refuse()
+    }
   }
 
   /** The tree at the base commit, with a `.git` for the agent's convenience. */

@@ -92,9 +92,10 @@ async function openEngine(database: Database, overrides: Partial<EngineOptions>)
     slots: 64,
     capOf: () => 1_000,
     maxQueued: 1_000_000,
-    leaseMs: 15_000,
+    // An engine that was not started renews nothing; what a lease does is for the tests of leases to say.
+    leaseMs: 3_600_000,
     renewMs: 5_000,
-    fenceMs: 10_000,
+    fenceMs: 3_000_000,
     graceUntil: 0,
     log: { error: complain, warn: complain },
     onDraft: () => undefined,

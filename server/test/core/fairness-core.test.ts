@@ -159,7 +159,7 @@ describe('caps', () => {
       }
     })()
     const all = organizations.flatMap((id) => Array.from({ length: 60 }, (_, i) => queued(id, `t${i % 4}`)))
-    await Promise.all(all.map((facts, i) => engines[i % 3]?.create(facts)))
+    await Promise.all(all.map(async (facts, i) => engines[i % 3]?.create(facts)))
     const ended = all.map(({ id }) => Promise.race(engines.map((each) => each.finished(id))))
     await Promise.all(ended)
     isOver = true

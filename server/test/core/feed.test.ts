@@ -92,6 +92,10 @@ describe('the feed', () => {
     await feed.readAll()
     await using holder = await room.database.connect()
     let isOpen = true
+    let taken: () => void = () => undefined
+    const hasPlace = new Promise<void>((resolve) => {
+      taken = resolve
+    })
     // The held transaction takes its place in the order first and commits last, as a slow writer would.
     const held = holder.inTransaction(async (tx) => {
       await tx.query(
@@ -99,9 +103,12 @@ describe('the feed', () => {
          select id, last_seq + 1, last_seq + 1, 0, 1, created_at, $2 from run where id = $1`,
         [slow.id, JSON.stringify({ runId: slow.id, seq: 999, data: { tenantContext: {} } })],
       )
+      taken()
       await sleep(3_000)
       isOpen = false
     })
+    await hasPlace
+    await feed.readAll()
     const before = feed.seen.length
     let othersWhileOpen = 0
     while (isOpen) {

@@ -230,21 +230,21 @@ describe('a worker that drains', () => {
 })
 
 describe('a database that goes away under the performer', () => {
-  test('does not end the run: another attempt goes on', async () => {
+  test('does not end the run, however often: another attempt goes on', async () => {
     const organization = await room.organization()
     const facts = factsOf(organization)
     let attempts = 0
     const performer: Performer = {
       resumePoint: threeSteps.resumePoint,
       async perform(held) {
-        if (++attempts === 1) throw new DatabaseError(new Error('Connection terminated unexpectedly'))
+        if (++attempts <= 5) throw new DatabaseError(new Error('Connection terminated unexpectedly'))
         await threeSteps.perform(held)
       },
     }
     await using opened = await room.engine({ performer })
     opened.engine.start()
     await opened.create(facts)
-    expect(await opened.finished(facts.id)).toMatchObject({ state: 'completed' })
+    expect(await opened.finished(facts.id)).toMatchObject({ state: 'completed', attempt: 6 })
   })
 })
 

@@ -100,9 +100,7 @@ class Play {
   async #start(): Promise<Process> {
     const gates = gatedPerformer(oneStep)
     const capOf = ({ kind }: { kind: string }): number => (kind === 'organization' ? CAP : 1_000)
-    // Nobody renews here, so that time plays no part: a lease ends only when its worker is buried.
-    const lease = { leaseMs: 86_400_000, fenceMs: 86_000_000 }
-    return { ...(await this.#room.engine({ performer: gates, slots: 3, capOf, ...lease })), gates }
+    return { ...(await this.#room.engine({ performer: gates, slots: 3, capOf })), gates }
   }
 
   #pick<T>(of: readonly T[]): T | undefined {

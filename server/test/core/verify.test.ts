@@ -45,7 +45,8 @@ async function foundAfter(...damage: [string, unknown[]][]): Promise<string[]> {
       inTransaction: <T>(work: (of: typeof tx) => Promise<T>) =>
         work({
           ...tx,
-          query: async (text, values) => (String(text).startsWith('set ') ? [] : tx.query(text, values)),
+          query: async (text, values) =>
+            typeof text === 'string' && text.startsWith('set ') ? [] : tx.query(text, values),
         }),
     }
     for await (const { invariant, subject } of verifyDatabase(inside))

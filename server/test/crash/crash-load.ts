@@ -34,7 +34,7 @@ export class CrashLoad {
 
   async #createOne(): Promise<void> {
     const key = randomUUID()
-    const delayMs = Math.floor(this.#random() * 120)
+    const delayMs = 40 + Math.floor(this.#random() * 260)
     const steps = [1, 2, 3].map((n) => ({ text: `step ${n}`, delayMs }))
     const hasWebhook = this.#random() < 0.4
     const body = JSON.stringify({

@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Database } from '../../src/storage/database.ts'
+import { DatabaseError } from '../../src/storage/database-error.ts'
 import { verifyDatabase } from '../../src/storage/verify.ts'
 import type { CrashPlan } from './crash-entry.ts'
 import { CrashLoad } from './crash-load.ts'
@@ -14,7 +15,12 @@ export const POINTS = ['commit.before', 'commit.after', 'delivery.claimed', 'del
 /** What is done to the house in one round. */
 export type Blow =
   | { kind: 'point'; point: (typeof POINTS)[number]; count: number }
-  | { kind: 'process' | 'postmaster' | 'terminate' | 'backend' | 'both' | 'freeze'; afterMs: number }
+  | {
+      kind: 'process' | 'postmaster' | 'terminate' | 'backend' | 'both' | 'freeze'
+      afterMs: number
+      /** Whom it hits; anybody when it is not said. */
+      role?: Role
+    }
 
 export interface RoundReport {
   blow: string
@@ -75,6 +81,18 @@ export async function runCrashRounds(options: CrashOptions): Promise<CrashReport
   }
 }
 
+/** A look at the database, again from its start if the server was killed under it. */
+async function untilThere<T>(world: CrashWorld, look: (database: Database) => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await look(await world.database())
+    } catch (error) {
+      if (!(error instanceof DatabaseError && error.isTransient) || attempt === 20) throw error
+      await sleep(250)
+    }
+  }
+}
+
 interface Stage {
   world: CrashWorld
   load: CrashLoad
@@ -94,14 +112,13 @@ async function playRound(stage: Stage, blow: Blow): Promise<RoundReport> {
   const creating = load.create(RUNS_PER_ROUND, SPREAD_MS)
   const { blownAt, readyMs } = await strike(stage, blow, victim)
   await creating
-  const database = await world.database()
-  const problems = await settle(stage, database)
-  problems.push(...(await examine(load, database)))
+  const problems = await untilThere(world, (database) => settle(stage, database))
+  problems.push(...(await untilThere(world, (database) => examine(load, database))))
   const name = blow.kind === 'point' ? `${blow.point} × ${blow.count}` : blow.kind
   const seed = `seed ${options.seed}`
   return {
     blow: name,
-    ...(await readTimes(database, blownAt)),
+    ...(await untilThere(world, (database) => readTimes(database, blownAt))),
     readyMs,
     problems: problems.map((problem) => `${name} (${seed}): ${problem}`),
   }
@@ -115,7 +132,10 @@ interface Victim {
 /** Somebody who will see the race point; who only takes orders cannot be frozen, as no lease covers that. */
 function chooseVictim({ world, random }: Stage, blow: Blow): Victim {
   const isWorkers = blow.kind === 'freeze' || (blow.kind === 'point' && blow.point.startsWith('delivery'))
-  const able = world.members.filter(({ role }) => !isWorkers || role !== 'api')
+  const wanted = blow.kind === 'point' ? undefined : blow.role
+  const able = world.members.filter(
+    ({ role }) => (!isWorkers || role !== 'api') && (wanted === undefined || role === wanted),
+  )
   const { name, role } = able[Math.floor(random() * able.length)] ?? world.member('gateway')
   return { name, role }
 }
@@ -183,12 +203,10 @@ async function bringBack(world: CrashWorld, { name, role }: Victim, blownAt: num
 async function settle({ load, options }: Stage, database: Database): Promise<string[]> {
   const giveUpAt = Date.now() + options.patienceMs
   for (;;) {
-    const open = await database
-      .query<{ id: string; state: string; worker_id: string | null }>(
-        "select id, state, worker_id from run where state in ('queued', 'running') limit 5",
-      )
-      .catch(() => null)
-    if (open?.length === 0) return []
+    const open = await database.query<{ id: string; state: string; worker_id: string | null }>(
+      "select id, state, worker_id from run where state in ('queued', 'running') limit 5",
+    )
+    if (open.length === 0) return []
     if (Date.now() > giveUpAt) {
       return [
         `after ${options.patienceMs} ms not final: ${JSON.stringify(open)} of ${load.acknowledged.size}`,

@@ -14,7 +14,8 @@ const SINGLE: readonly Blow[] = [
 ]
 
 const PAIR: readonly Blow[] = [
-  { kind: 'process', afterMs: 300 },
+  { kind: 'process', afterMs: 350, role: 'worker' },
+  { kind: 'process', afterMs: 350, role: 'api' },
   { kind: 'backend', afterMs: 300 },
 ]
 

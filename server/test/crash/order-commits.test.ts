@@ -18,7 +18,7 @@ describe.skipIf(lackingJail !== null)('a gateway that dies at a decision of a wo
   afterAll(() => world?.[Symbol.asyncDispose]())
 
   test.each(COUNTS.flatMap((count) => ['commit.before', 'commit.after'].map((point) => ({ point, count }))))(
-    '($point the $count.) goes on after its next start: one pull request, one charge, the same tree',
+    'at $point number $count goes on after its next start: one pull request, one charge, the same tree',
     async ({ point, count }) => {
       await world.kill()
       await world.start({ point, count })
