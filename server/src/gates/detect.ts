@@ -95,8 +95,9 @@ async function detectPytest(root: Root): Promise<Tooling> {
     (await root.read('pyproject.toml')).includes('[tool.pytest') ||
     (await root.read('setup.cfg')).includes('[tool:pytest]') ||
     (await root.read('tox.ini')).includes('[pytest]')
-  const tested = [...root.files].some((path) => /(^|\/)(test_[^/]*|[^/]*_test)\.py$/.test(path))
-  if (!configured && !tested) return { setup: [], gates: [] }
+  const tests = [...root.files].filter((path) => /(^|\/)(test_[^/]*|[^/]*_test)\.py$/.test(path))
+  if (!configured && tests.length === 0) return { setup: [], gates: [] }
+  if (!configured && (await areUnittests(root, tests))) return { setup: [], gates: [unittestGate(tests)] }
 
   const target = `${INSTALLED}/python`
   const python = `PYTHONPATH=.:src:${target} python3 -m pytest`
@@ -109,6 +110,22 @@ async function detectPytest(root: Root): Promise<Tooling> {
     setup: [...setup, `${python} --version >/dev/null 2>&1 || ${install} pytest`],
     gates: [command('pytest', `${python} -q`)],
   }
+}
+
+const LOOKED_AT = 20
+
+/** Tests that need nothing but the standard library: all that are looked at import unittest, and none pytest. */
+async function areUnittests(root: Root, tests: readonly string[]): Promise<boolean> {
+  if (root.files.has('requirements.txt')) return false
+  const texts = await Promise.all(tests.slice(0, LOOKED_AT).map((path) => root.read(path)))
+  return texts.every((text) => /^\s*(import|from) unittest\b/m.test(text) && !/\bpytest\b/.test(text))
+}
+
+function unittestGate(tests: readonly string[]): Gate {
+  const folders = [...new Set(tests.map((path) => path.slice(0, path.lastIndexOf('/') + 1) || '.'))].sort()
+  const discover = (folder: string): string =>
+    `PYTHONPATH=.:src python3 -m unittest discover -s '${folder.replaceAll("'", "'\\''")}' -p '*test*.py'`
+  return command('unittest', folders.map(discover).join(' && '))
 }
 
 async function detectGo(root: Root): Promise<Tooling> {

@@ -1,7 +1,7 @@
 import type { ToolExecutor } from '../domain/tool-call.ts'
 import { builtInTool, done, refused } from './definition.ts'
 import type { WorkspaceCaps } from './workspace-caps.ts'
-import { type Entry, entriesBelow } from './workspace-entries.ts'
+import { type Entry, entriesBelow, shownPath } from './workspace-entries.ts'
 import { atPlace } from './workspace-folder.ts'
 
 const DEFAULT_DEPTH = 3
@@ -39,9 +39,8 @@ export function listFilesTool(root: string, caps: WorkspaceCaps): ToolExecutor {
   })
 }
 
-/** Names are the repository's: one that would break the line is quoted. */
 function shown(entry: Entry): string {
-  const path = /\p{Cc}/u.test(entry.path) ? JSON.stringify(entry.path) : entry.path
+  const path = shownPath(entry.path)
   if (entry.kind === 'folder') return `${path}/${entry.entered ? '' : ' (not looked into)'}`
   if (entry.kind === 'link') return `${path} (symbolic link)`
   return entry.kind === 'file' ? path : `${path} (not a regular file)`

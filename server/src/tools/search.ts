@@ -5,7 +5,7 @@ import { type Arguments, builtInTool, done, refused } from './definition.ts'
 import { type LinearPattern, linearGlob, linearPattern, PatternRefused } from './linear-pattern.ts'
 import { clipLine, looksBinary, readCapped } from './read-file.ts'
 import type { WorkspaceCaps } from './workspace-caps.ts'
-import { type Entry, entriesBelow } from './workspace-entries.ts'
+import { type Entry, entriesBelow, shownPath } from './workspace-entries.ts'
 import { atPlace, isErrno, openFile, PathRefused, type Place, within } from './workspace-folder.ts'
 
 const DEPTH = 40
@@ -117,7 +117,7 @@ async function searchFile(search: Search, place: Place): Promise<void> {
     const end = newline < 0 ? text.length : newline
     const stop = text.charCodeAt(end - 1) === 13 && end > start ? end - 1 : end
     if (search.pattern.test(text.slice(start, Math.min(stop, start + SEARCHED_LINE_CHARS))))
-      keep(search, `${place.path}:${line}:${clipLine(text.slice(start, stop), MATCH_CHARS)}`)
+      keep(search, `${shownPath(place.path)}:${line}:${clipLine(text.slice(start, stop), MATCH_CHARS)}`)
     start = end + 1
     await turn(search)
     if (search.signal.aborted) return

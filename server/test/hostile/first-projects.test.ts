@@ -71,8 +71,7 @@ describe.skipIf(lackingJail !== null)('a new user tries a repository without any
     expect(own.run).toMatchObject({ state: 'completed', verification: 'passed' })
   })
 
-  // Known gap: tests for unittest are taken for pytest's, which then has to be installed.
-  test.fails('unittest runs without a plan and without an index of packages', async () => {
+  test('unittest runs without a plan and without an index of packages', async () => {
     const off = await arena.try({ files: UNITTEST, steps: ANSWER })
     expect(off.run).toMatchObject({ state: 'completed', verification: 'passed' })
   })
