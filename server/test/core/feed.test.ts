@@ -55,6 +55,17 @@ async function finish(...all: RunFacts[]): Promise<void> {
   await Promise.all(all.map(({ id }) => opened.finished(id)))
 }
 
+/** Transactions of other databases on the server hold the feed back too; waits until none is older than the log. */
+async function settled(): Promise<void> {
+  const isBehind = async (): Promise<boolean> => {
+    const [row] = await room.database.query<{ behind: boolean }>(
+      'select bool_or(xid >= pg_snapshot_xmin(pg_current_snapshot())) as behind from run_event',
+    )
+    return row?.behind ?? false
+  }
+  await expect.poll(isBehind, { timeout: 20_000 }).toBe(false)
+}
+
 const storedEvents = async (organizationId: string): Promise<number> => {
   const [row] = await room.database.query<{ n: number }>(
     `select coalesce(sum(run_event.last_seq - first_seq + 1), 0)::int as n from run_event
@@ -136,6 +147,7 @@ describe('the feed', () => {
     for (let round = 0; round < 5; round++) {
       await finish(...Array.from({ length: 10 }, () => factsOf(organization)))
     }
+    await settled()
     isWriting = false
     await Promise.all(reading)
     for (const { seen } of feeds) {
@@ -155,6 +167,7 @@ describe('the feed', () => {
       factsOf(ours, { mode: 'test', prices: null }),
       factsOf(theirs),
     )
+    await settled()
     const read = async (options: object): Promise<Seen[]> => {
       const feed = reader(ours, options)
       await feed.readAll()
@@ -172,6 +185,7 @@ describe('the feed', () => {
     const facts = factsOf(organization)
     const worker = await room.engine({ performer: patient })
     await worker.create(facts)
+    await settled()
     const scope = { organizationId: organization, mode: 'live', tenantId: null }
     const first = await readFeed(room.database, scope, { after: null, limit: 100, epoch: 1 })
     await room.database.query(

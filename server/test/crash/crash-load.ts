@@ -8,6 +8,8 @@ export class CrashLoad {
   /** Acknowledged runs by idempotency key. */
   readonly acknowledged = new Map<string, string>()
   readonly problems: string[] = []
+  /** Runs of which a problem was told, so that each is told once. */
+  readonly reported = new Set<string>()
   readonly #world: CrashWorld
   readonly #random: () => number
   readonly #receiver: Receiver
@@ -35,7 +37,9 @@ export class CrashLoad {
   async #createOne(): Promise<void> {
     const key = randomUUID()
     const delayMs = 40 + Math.floor(this.#random() * 260)
-    const steps = [1, 2, 3].map((n) => ({ text: `step ${n}`, delayMs }))
+    // A step without a call is the last; the tool does not exist, which the agent hears and goes on.
+    const call = (n: number) => ({ calls: [{ tool: 'note', arguments: { n } }] })
+    const steps = [1, 2, 3].map((n) => ({ text: `step ${n}`, delayMs, ...(n < 3 && call(n)) }))
     const hasWebhook = this.#random() < 0.4
     const body = JSON.stringify({
       agent: 'scripted',

@@ -236,9 +236,12 @@ async function examine(load: CrashLoad, database: Database): Promise<string[]> {
   const stored = new Map(rows.map((row) => [row.id, row]))
   for (const [key, id] of load.acknowledged) {
     const row = stored.get(id)
+    if (load.reported.has(id)) continue
+    const before = problems.length
     if (row === undefined) problems.push(`${id} was acknowledged (key ${key}) and does not exist`)
     else if (row.state !== 'completed') problems.push(`${id} is ${row.state} (${row.reason}), not completed`)
     else if (row.deducts !== 1) problems.push(`${id} was charged ${row.deducts} times`)
+    if (problems.length > before) load.reported.add(id)
   }
   for (const { id, keys } of rows) if (keys !== 1) problems.push(`${id} was made by ${keys} keys`)
   return [...problems, ...load.checkWebhooks()]
