@@ -216,19 +216,22 @@ async function settle({ load, options }: Stage, database: Database): Promise<str
   }
 }
 
+interface StoredEnd {
+  id: string
+  state: string
+  reason: string
+  steps: number | null
+  deducts: number
+  keys: number
+}
+
 async function examine(load: CrashLoad, database: Database): Promise<string[]> {
   const problems: string[] = []
   for await (const { invariant, subject, sentence } of verifyDatabase(database)) {
     problems.push(`invariant ${invariant}, ${subject}: ${sentence}`)
   }
-  const rows = await database.query<{
-    id: string
-    state: string
-    reason: string
-    deducts: number
-    keys: number
-  }>(
-    `select run.id, state, status_reason as reason,
+  const rows = await database.query<StoredEnd>(
+    `select run.id, state, status_reason as reason, (fold::json -> 'usage' ->> 'steps')::int as steps,
        (select count(*)::int from ledger where run_id = run.id and kind = 'deduct') as deducts,
        (select count(*)::int from idempotency_key where subject_id = run.id) as keys
      from run`,
@@ -240,6 +243,7 @@ async function examine(load: CrashLoad, database: Database): Promise<string[]> {
     const before = problems.length
     if (row === undefined) problems.push(`${id} was acknowledged (key ${key}) and does not exist`)
     else if (row.state !== 'completed') problems.push(`${id} is ${row.state} (${row.reason}), not completed`)
+    else if (row.steps !== 3) problems.push(`${id} took ${row.steps} steps`)
     else if (row.deducts !== 1) problems.push(`${id} was charged ${row.deducts} times`)
     if (problems.length > before) load.reported.add(id)
   }
