@@ -189,6 +189,8 @@ class PooledDatabase implements Database {
     })
     // An idle connection that dies leaves the pool by itself; whoever asks next gets a new one, or its error.
     this.#pool.on('error', () => undefined)
+    // One that dies in other hands fails its query, too; between them nobody listens, and the process would end.
+    this.#pool.on('connect', (client) => client.on('error', () => undefined))
   }
 
   query<Row extends object>(statement: string | NamedStatement, values: readonly unknown[] = []) {
