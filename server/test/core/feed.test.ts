@@ -88,6 +88,7 @@ describe('the feed', () => {
   test.each([1, 2, 7, 1_000])('gives each event once and in order, in pages of %i', async (limit) => {
     const organization = await room.organization()
     await finish(...Array.from({ length: 5 }, () => factsOf(organization)))
+    await settled()
     const feed = reader(organization, { limit })
     await feed.readAll()
     expect(new Set(keysOf(feed.seen)).size).toBe(feed.seen.length)
@@ -99,6 +100,7 @@ describe('the feed', () => {
     const organization = await room.organization()
     const slow = factsOf(organization)
     await finish(slow)
+    await settled()
     const feed = reader(organization, { limit: 10 })
     await feed.readAll()
     await using holder = await room.database.connect()
@@ -129,6 +131,7 @@ describe('the feed', () => {
       if (isOpen) expect(feed.seen.length).toBe(before)
     }
     await held
+    await settled()
     await feed.readAll()
     expect(othersWhileOpen).toBeGreaterThan(4)
     expect(new Set(keysOf(feed.seen)).size).toBe(feed.seen.length)
