@@ -187,7 +187,7 @@ export class Mailboxes {
   async #rowOf(box: Box, round: Round): Promise<CommitRow> {
     const row = commitRow({
       ...round,
-      expectedClaim: round.claim,
+      expectedClaim: box.holding.claim,
       birth: box.birth,
       capOf: this.#options.capOf,
     })
@@ -234,7 +234,6 @@ interface Round {
   after: Run
   lines: Line[]
   at: number
-  claim: string | null
   holder: Holding
   journal: JournalEntry[]
   virtualTime: number
@@ -252,7 +251,6 @@ function decideRound(box: Box, entries: readonly Entry[], at: number): Round {
     after: box.run,
     lines: [],
     at,
-    claim: null,
     holder: box.holding,
     journal: [],
     virtualTime: 0,
@@ -295,7 +293,6 @@ function decideEntry(box: Box, round: Round, { sending, resolve, reject }: Entry
     round.holder = sending.holder
     round.changed = true
   }
-  round.claim ??= sending.claim ?? null
   round.virtualTime = Math.max(round.virtualTime, sending.virtualTime ?? 0)
 }
 

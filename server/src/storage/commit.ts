@@ -17,7 +17,7 @@ export interface CommitRow {
   oldSeq: number
   newSeq: number
   at: Date
-  /** The claim this was decided under; `null` when the decision does not depend on one. */
+  /** Who held the run when this was decided, and still has to: a hand-back moves no seq. */
   expectedClaim: string | null
   state: string
   statusReason: string
@@ -119,7 +119,7 @@ u as (
   update run set state = i.state, status_reason = i.status_reason, last_seq = i.new_seq, commit_id = i.commit_id,
     claim = i.claim, worker_id = i.worker_id, handed_back = i.handed_back, due_at = i.due_at, fold = i.fold
   from i
-  where run.id = i.id and run.last_seq = i.old_seq and (i.expected_claim is null or run.claim = i.expected_claim)
+  where run.id = i.id and run.last_seq = i.old_seq and run.claim is not distinct from i.expected_claim
   returning run.id
 ),
 ok as materialized (select id from u),
@@ -207,7 +207,7 @@ u as (
     claim = i.claim, worker_id = i.worker_id, handed_back = i.handed_back, due_at = i.due_at, fold = i.fold
   from i
   where run.id = i.id and i.facts is null and run.last_seq = i.old_seq
-    and (i.expected_claim is null or run.claim = i.expected_claim)
+    and run.claim is not distinct from i.expected_claim
     and (i.id in (select run_id from no_credit)) is not true
     and (i.id in (select run_id from no_capacity)) is not true
   returning run.id
