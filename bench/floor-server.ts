@@ -8,7 +8,7 @@ import type { AddressInfo } from 'node:net'
 import { scopesOf } from '../server/src/domain/fairness.ts'
 import { Flusher } from '../server/src/engine/flusher.ts'
 import { systemClock } from '../server/src/lib/clock.ts'
-import { newId, randomBytes16 } from '../server/src/lib/id.ts'
+import { newId, randomInt64 } from '../server/src/lib/id.ts'
 import type { CommitRow } from '../server/src/storage/commit.ts'
 import { openDatabase } from '../server/src/storage/database.ts'
 import type { RunRows } from './run-rows.ts'
@@ -119,7 +119,7 @@ function rowOf(rows: RunRows, decision: Decision, { id, claim }: { id: string; c
   const lane = { organizationId, mode, tenantId, agent, queued: 0, virtualTime: 0 }
   return {
     runId: id,
-    commitId: new DataView(randomBytes16().buffer).getBigInt64(0),
+    commitId: randomInt64(),
     oldSeq: decision.oldSeq,
     newSeq: decision.newSeq,
     at: new Date(now),

@@ -31,7 +31,11 @@ export function driveJournal(
   goesOn?: (step: StepEntry) => boolean,
 ): DriverRun {
   const stop = new AbortController()
-  const signal = AbortSignal.any([context.signal, stop.signal])
+  const { signal } = stop
+  const follow = (): void => stop.abort(context.signal.reason)
+  if (context.signal.aborted) follow()
+  else context.signal.addEventListener('abort', follow, { once: true })
+  let isAsking = false
   const outcomes = new Map<string, ToolOutcome>()
 
   async function* drive(): AsyncGenerator<DriverEvent, void, void> {
@@ -53,7 +57,9 @@ export function driveJournal(
         journal.push({ kind: 'tool', step: position.step, callId, outcome })
         continue
       }
+      isAsking = true
       const asked = yield* ask({ journal, step, signal })
+      isAsking = false
       if (asked.type === 'stopped') return
       yield asked
       if (asked.type !== 'step.completed') return
@@ -67,7 +73,8 @@ export function driveJournal(
     events,
     submitToolResult: (callId, outcome) => void outcomes.set(callId, outcome),
     async cancel(reason) {
-      stop.abort(new Error(reason))
+      context.signal.removeEventListener('abort', follow)
+      if (isAsking) stop.abort(new Error(reason))
       // Waits for the read that is under way, if any, and with it for the model call.
       await events.return()
     },

@@ -7,7 +7,7 @@ import { packFold } from '../domain/fold.ts'
 import { isFinal, type RunState } from '../domain/lifecycle.ts'
 import { applyAll, dueAt, publicData, type Run } from '../domain/run.ts'
 import { toIso } from '../lib/clock.ts'
-import { newId, randomBytes16 } from '../lib/id.ts'
+import { newId, randomInt64 } from '../lib/id.ts'
 import { storableJson } from '../lib/text.ts'
 import type {
   CapacityChange,
@@ -86,7 +86,8 @@ export function commitRow(change: Change): CommitRow {
   const due = dueAt(after)
   return {
     runId: after.facts.id,
-    commitId: commitId(),
+    // Tells a batch that is sent again from another decision at the same place.
+    commitId: randomInt64(),
     oldSeq: before.lastSeq,
     newSeq: after.lastSeq,
     at: new Date(at),
@@ -108,12 +109,6 @@ export function commitRow(change: Change): CommitRow {
     lane: laneOf(change),
     capacity: capacityOf(change),
   }
-}
-
-/** 64 random bits: tells a batch that is sent again from another decision at the same place. */
-const commitId = (): bigint => {
-  const bytes = randomBytes16()
-  return new DataView(bytes.buffer, bytes.byteOffset).getBigInt64(0)
 }
 
 /** Parts sort as things happen within a step: its answer, its tools' outcomes, the feedback that followed. */

@@ -107,6 +107,8 @@ export class Claim implements HeldRun {
   }
 
   async journal(): Promise<JournalEntry[]> {
+    // Entries come with steps: most runs are asked for their journal before they have any.
+    if (this.#run.begunStep === 0) return []
     const all = await this.#options.readJournal(this.#run.facts.id)
     return all.filter(
       (entry) =>
