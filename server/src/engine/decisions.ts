@@ -44,20 +44,13 @@ export function step(run: Run, command: Command): Step {
   return { run: after, lines, refusal: null }
 }
 
+/** The envelope's own fields need no escaping; only what the event says goes through the serialiser. */
 function lineOf(run: Run, event: EventBody & { seq: number; at: number }): Line {
   const id = newId('evt', event.at)
   const { seq, type } = event
   const { mode, id: runId } = run.facts
-  const text = storableJson({
-    id,
-    type,
-    createdAt: toIso(event.at),
-    mode,
-    runId,
-    seq,
-    data: publicData(run, event),
-  })
-  return { seq, id, type, text }
+  const head = `{"id":"${id}","type":"${type}","createdAt":"${toIso(event.at)}","mode":"${mode}","runId":"${runId}"`
+  return { seq, id, type, text: `${head},"seq":${seq},"data":${storableJson(publicData(run, event))}}` }
 }
 
 /** How many runs may be at work in a scope at once; `NO_CAP` where nothing limits them. */
