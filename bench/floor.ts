@@ -6,10 +6,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { rm } from 'node:fs/promises'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { build } from 'esbuild'
+import { builtProgram } from '../scripts/build.mjs'
 import type { Database } from '../server/src/storage/database.ts'
 import { MIGRATIONS, migrate } from '../server/src/storage/migrate.ts'
 import { openClient, runIdOf, runToEnd, THREE_STEPS } from './client.ts'
@@ -84,23 +81,9 @@ interface Floor extends AsyncDisposable {
 
 /** Built as the gateway is, so that both run the same kind of code. */
 async function startFloor(task: FloorTask): Promise<Floor> {
-  const place = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
-  const program = join(place('../dist'), `bench-floor-${process.pid}.mjs`)
-  await build({
-    entryPoints: [place('floor-server.ts')],
-    outfile: program,
-    bundle: true,
-    packages: 'external',
-    platform: 'node',
-    target: 'node20',
-    format: 'esm',
-    logLevel: 'error',
-  })
+  const program = await builtProgram('bench/floor-server.ts')
   const child = spawn(process.execPath, [program], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
-  const stop = async (): Promise<void> => {
-    await end(child)
-    await rm(program, { force: true })
-  }
+  const stop = (): Promise<void> => end(child)
   try {
     child.send(task)
     const gone = once(child, 'exit').then(() => {

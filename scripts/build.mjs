@@ -1,7 +1,7 @@
 // Makes one program of the TypeScript sources, once for every state of them; packages stay where npm put them.
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
-import { join, relative } from 'node:path'
+import { basename, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const ROOT = fileURLToPath(new URL('../', import.meta.url))
@@ -11,27 +11,28 @@ const DIST = join(ROOT, 'dist')
 /** Another start may be about to load a build this young, although it is not of the newest sources. */
 const KEPT_MS = 10 * 60_000
 
-/** Where the built program of the present sources begins. */
-export async function builtProgram() {
-  const name = `build-${sourcesHash()}`
+/** The built program of the present sources that begins with `entry`, a path in the repository. */
+export async function builtProgram(entry = 'server/src/main.ts') {
+  const begin = basename(entry, '.ts')
+  const name = `${begin}-${sourcesHash(entry)}`
   const folder = join(DIST, name)
-  if (existsSync(folder)) return join(folder, 'main.mjs')
+  if (existsSync(folder)) return join(folder, `${begin}.mjs`)
   const aside = join(DIST, `${name}.new-${process.pid}`)
   mkdirSync(DIST, { recursive: true })
-  await bundle(aside)
+  await bundle(entry, aside)
   try {
     renameSync(aside, folder)
   } catch (error) {
     if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error
     rmSync(aside, { recursive: true })
   }
-  removeOld(name)
-  return join(folder, 'main.mjs')
+  removeOld(begin, name)
+  return join(folder, `${begin}.mjs`)
 }
 
-function sourcesHash() {
+function sourcesHash(entry) {
   const hash = createHash('sha256')
-  for (const folder of [...SOURCES, 'package-lock.json', 'scripts/build.mjs'])
+  for (const folder of [...SOURCES, entry, 'package-lock.json', 'scripts/build.mjs'])
     addStates(hash, join(ROOT, folder))
   return hash.digest('hex').slice(0, 16)
 }
@@ -42,10 +43,10 @@ function addStates(hash, path) {
   else for (const name of readdirSync(path).sort()) addStates(hash, join(path, name))
 }
 
-async function bundle(outdir) {
+async function bundle(entry, outdir) {
   const { build } = await import('esbuild')
   await build({
-    entryPoints: { main: join(ROOT, 'server/src/main.ts') },
+    entryPoints: [join(ROOT, entry)],
     outdir,
     bundle: true,
     splitting: true,
@@ -73,8 +74,9 @@ function keepOwnPlace(build) {
   })
 }
 
-function removeOld(current) {
-  for (const name of readdirSync(DIST).filter((each) => each.startsWith('build-') && each !== current)) {
+function removeOld(begin, current) {
+  const isOld = (name) => name.startsWith(`${begin}-`) && name !== current
+  for (const name of readdirSync(DIST).filter(isOld)) {
     const folder = join(DIST, name)
     const { mtimeMs } = statSync(folder, { throwIfNoEntry: false }) ?? { mtimeMs: Date.now() }
     if (Date.now() - mtimeMs > KEPT_MS) rmSync(folder, { recursive: true, force: true })

@@ -4,12 +4,12 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
+import { builtProgram } from '../../../scripts/build.mjs'
 import { type Database, openDatabase } from '../../src/storage/database.ts'
 import { joinEmbeddedPostgres } from '../../src/storage/embedded-guest.ts'
 import type { CrashPlan, ReadyLine } from './crash-entry.ts'
 
-const ENTRY = fileURLToPath(new URL('crash-entry.ts', import.meta.url))
+const ENTRY = 'server/test/crash/crash-entry.ts'
 
 export type Role = 'all' | 'api' | 'worker'
 
@@ -74,7 +74,7 @@ export class CrashWorld {
 
   /** Starts a process under this name, in place of the one that died; fulfils when it is ready. */
   async start(name: string, role: Role, plan: CrashPlan = {}): Promise<void> {
-    const child = spawn(process.execPath, ['--import', 'tsx', ENTRY, JSON.stringify(plan)], {
+    const child = spawn(process.execPath, [await builtProgram(ENTRY), JSON.stringify(plan)], {
       env: this.#environment(role),
       stdio: ['pipe', 'pipe', 'pipe'],
     })

@@ -4,10 +4,10 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { expect } from 'vitest'
 import { type GitHost, startGitHost } from '../../../demo/git-host.ts'
 import { type ModelServer, type ModelStep, startModelServer } from '../../../demo/model-server.ts'
+import { builtProgram } from '../../../scripts/build.mjs'
 import { AgentGate, type GatePlan, type Run } from '../../../sdk/typescript/src/index.ts'
 import { openDatabase } from '../../src/storage/database.ts'
 import { joinEmbeddedPostgres } from '../../src/storage/embedded-guest.ts'
@@ -16,7 +16,7 @@ import { call, finish, write } from '../harness/cases.ts'
 import { gitIn, jailProcesses } from '../hostile/arena.ts'
 import type { CrashPlan, ReadyLine } from './crash-entry.ts'
 
-const ENTRY = fileURLToPath(new URL('crash-entry.ts', import.meta.url))
+const ENTRY = 'server/test/crash/crash-entry.ts'
 
 /** Nobody else on this machine waits for exactly so long. */
 export const WAITS = { setup: '0.5113', command: '0.5117', gate: '0.5119' } as const
@@ -91,7 +91,7 @@ export class OrderWorld implements AsyncDisposable {
 
   /** Starts the gateway, which dies by itself where the plan says so. */
   async start(plan: CrashPlan = {}): Promise<void> {
-    const child = spawn(process.execPath, ['--import', 'tsx', ENTRY, JSON.stringify(plan)], {
+    const child = spawn(process.execPath, [await builtProgram(ENTRY), JSON.stringify(plan)], {
       env: {
         PATH: process.env['PATH'] ?? '',
         HOME: process.env['HOME'] ?? '/',
