@@ -1,11 +1,11 @@
 // Makes a fresh clone able to run: checks Node and git, installs the npm packages that package-lock.json names and
 // the system packages that are asked for. Only node: imports, because it runs before npm ci.
 import { spawn, spawnSync } from 'node:child_process'
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import { ensureSystemPackages } from './system-setup.mjs'
+import { ensureSystemPackages, FOR_RUNS, FOR_TESTS } from './system-setup.mjs'
 
 const ROOT = fileURLToPath(new URL('../', import.meta.url))
 const LOWEST_NODE = [20, 19]
@@ -22,7 +22,7 @@ export async function bootstrap({ systemPackages = [], needsGit = false } = {}) 
   checkNode()
   if (needsGit) checkGit()
   if (!isInstalled()) await alone(async () => isInstalled() || installPackages())
-  if (systemPackages.length > 0) ensureSystemPackages({ packages: systemPackages })
+  await ensureSystemPackages(systemPackages)
 }
 
 /** Runs `action`; a failed set-up becomes a sentence and exit code 1. */
@@ -30,7 +30,8 @@ export async function orExplain(action) {
   try {
     return await action()
   } catch (error) {
-    if (!(error instanceof SetupFailed)) throw error
+    // A folder that cannot be written, a full disk: its message says which.
+    if (!(error instanceof SetupFailed) && error.syscall === undefined) throw error
     process.stderr.write(`${error.message}\n`)
     process.exit(1)
   }
@@ -75,7 +76,10 @@ function readPackages(path) {
 async function alone(action) {
   const lock = join(ROOT, 'dist/install.lock')
   mkdirSync(join(ROOT, 'dist'), { recursive: true })
-  while (!takeLock(lock)) await pause(200)
+  for (let isToldOf = false; !takeLock(lock); isToldOf = true) {
+    if (!isToldOf) process.stderr.write(`another start installs packages (${lock}); waiting for it …\n`)
+    await pause(200)
+  }
   try {
     await action()
   } finally {
@@ -89,14 +93,18 @@ function takeLock(lock) {
     return true
   } catch (error) {
     if (error.code !== 'EEXIST') throw error
-    if (!isHeld(lock)) rmSync(lock, { force: true })
-    return false
+    if (isHeld(lock)) return false
+    rmSync(lock, { force: true })
+    return takeLock(lock)
   }
 }
 
+/** Whether its writer lives. An empty lock is just being written, unless it is old. */
 function isHeld(lock) {
   try {
-    process.kill(Number(readFileSync(lock, 'utf8')) || process.pid, 0)
+    const pid = Number(readFileSync(lock, 'utf8'))
+    if (pid === 0) return Date.now() - statSync(lock).mtimeMs < 10_000
+    process.kill(pid, 0)
     return true
   } catch (error) {
     return error.code === 'EPERM'
@@ -105,8 +113,9 @@ function isHeld(lock) {
 
 async function installPackages() {
   process.stderr.write('installing packages …\n')
-  const npm = process.env.npm_execpath
-  const [program, args] = npm ? [process.execPath, [npm]] : ['npm', []]
+  // Of another package manager it is not: yarn and pnpm name themselves there, too.
+  const npm = process.env.npm_execpath ?? ''
+  const [program, args] = npm.endsWith('npm-cli.js') ? [process.execPath, [npm]] : ['npm', []]
   const started = performance.now()
   const child = spawn(program, [...args, 'ci', '--include=dev', '--no-audit', '--no-fund'], {
     cwd: ROOT,
@@ -127,6 +136,6 @@ async function installPackages() {
 
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
   const isForTests = process.argv.includes('--tests')
-  const systemPackages = isForTests ? ['bubblewrap', 'python3-requests', 'python3-flask'] : []
+  const systemPackages = isForTests ? [...FOR_RUNS, ...FOR_TESTS] : []
   await orExplain(() => bootstrap({ systemPackages, needsGit: isForTests }))
 }

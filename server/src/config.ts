@@ -9,6 +9,9 @@ import { Secret } from './lib/secret.ts'
 
 export type Environment = Readonly<Record<string, string | undefined>>
 
+/** Of this process; whoever needs a value of it is given the value. */
+export const processEnvironment = (): Environment => process.env
+
 export type Role = 'all' | 'api' | 'worker'
 
 export interface Config {

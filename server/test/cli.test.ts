@@ -1,77 +1,20 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { EventEmitter, once } from 'node:events'
-import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { once } from 'node:events'
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
-import { join } from 'node:path'
-import { PassThrough, Readable } from 'node:stream'
-import { setTimeout as pause } from 'node:timers/promises'
+import { dirname, join } from 'node:path'
+import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
-import { findForeignEntry } from '../src/cli/data-folder.ts'
-import type { Finding } from '../src/cli/doctor/finding.ts'
-import { examineDataFolder } from '../src/cli/doctor/folders.ts'
-import { examineDatabase, examinePort, examineProviders } from '../src/cli/doctor/places.ts'
-import { examineGit, examineJail, examineNode, examinePython } from '../src/cli/doctor/programs.ts'
 import { runCommandLine } from '../src/cli/program.ts'
 import { watchStopSignals } from '../src/cli/stop-signals.ts'
-import type { Host } from '../src/cli/terminal.ts'
-import { readConfig } from '../src/config.ts'
-import { Secret } from '../src/lib/secret.ts'
+import { asHost, command, FakeHost, temporaryFolder } from './harness/command-line.ts'
 import { type Gate, startGate } from './harness/gate.ts'
 import { provideTestDatabase } from './harness/postgres.ts'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const MASTER_KEY = Buffer.alloc(32, 7).toString('base64')
-
-/** A process as commands see it; signals are emitted on it. */
-class FakeHost extends EventEmitter {
-  readonly stdout: PassThrough & { isTTY?: true }
-  readonly stderr = new PassThrough()
-  readonly stdin: Readable
-  ppid = 1
-  exits: (number | undefined)[] = []
-  constructor({ isTTY = false, input = '' } = {}) {
-    super()
-    this.stdout = Object.assign(new PassThrough(), isTTY ? { isTTY: true as const } : {})
-    this.stdin = Readable.from([input])
-  }
-  exit(code?: number): void {
-    this.exits.push(code)
-  }
-  get out(): string {
-    return String(this.stdout.read() ?? '')
-  }
-  get err(): string {
-    return String(this.stderr.read() ?? '')
-  }
-}
-
-// The parts of a process that commands use are there, with the types that they use them by.
-const asHost = (host: FakeHost): Host => host as unknown as Host
-
-interface Outcome {
-  code: number
-  out: string
-  err: string
-}
-
-async function command(
-  argv: readonly string[],
-  environment: Record<string, string>,
-  options: { isTTY?: boolean; input?: string } = {},
-): Promise<Outcome> {
-  const host = new FakeHost(options)
-  const code = await runCommandLine(argv, asHost(host), environment)
-  return { code, out: host.out, err: host.err }
-}
-
-async function temporaryFolder(): Promise<string> {
-  const folder = await mkdtemp('/var/tmp/agentgate-cli-')
-  await chmod(folder, 0o711)
-  onTestFinished(() => rm(folder, { recursive: true, force: true }))
-  return folder
-}
 
 /** Settings of a server on a database of the test run. */
 const serverSettings = async (): Promise<Record<string, string>> => ({
@@ -101,6 +44,21 @@ describe('the commands that speak to a gateway', () => {
     expect(key).toMatchObject({ scopes: ['runs:read'] })
     expect((await command(['keys', 'revoke', key?.id ?? ''], environment(gate))).code).toBe(0)
     expect((await command(['keys', 'list'], environment(gate))).out).toMatch(/ci .*revoked/)
+  })
+
+  test('credits are granted, shown and listed', async () => {
+    await using gate = await startGate()
+    const settings = { ...environment(gate), AGENTGATE_API_KEY: gate.liveKey }
+    const end = new Date(Date.now() + 86_400_000).toISOString()
+    const argv = ['credits', 'grant', '25', '--purchase', '--expires', end, '--reason', 'order 7', '--json']
+    const granted = await command(argv, settings)
+    expect(granted.code).toBe(0)
+    expect(JSON.parse(granted.out)).toMatchObject({ type: 'purchase', amountCents: 25, expiresAt: end })
+    expect((await command(['credits', 'show'], settings)).out).toMatch(/purchased +25\ntotal +10025\n/)
+    expect((await command(['credits', 'usage', '--type', 'purchase'], settings)).out).toMatch(
+      /purchase +25 .*order 7/,
+    )
+    expect((await command(['credits', 'grant', 'much'], settings)).code).toBe(1)
   })
 
   test('the secret of a credential is read from standard input and never shown', async () => {
@@ -261,7 +219,8 @@ describe('start', () => {
       const settings = await serverSettings()
       const npm = spawn('npm', ['start', '--silent', '--', '--json'], {
         cwd: ROOT,
-        env: settings,
+        // npm keeps its logs in its user's home, and not every user has one.
+        env: { ...settings, HOME: dirname(settings.AGENTGATE_DATA_DIR ?? '') },
         stdio: ['ignore', 'pipe', 'pipe'],
         detached: true,
       })
@@ -270,13 +229,41 @@ describe('start', () => {
       expect((await fetch(`${url}/healthz`)).status).toBe(200)
       const talk = allOf(npm.stderr)
       npm.kill(signal)
-      await npmGroupGone(npm)
+      // It ends with the last process of npm's group.
       expect(await talk).toMatch(/stopping: .*\n(.*\n)*stopped\n/)
       await expect(fetch(`${url}/healthz`)).rejects.toThrow()
     },
     60_000,
   )
+
+  test('a server whose standard output has no reader drains', async () => {
+    const server = await spawnServer()
+    server.stdout?.destroy()
+    const [talk, [code]] = await Promise.all([allOf(server.stderr), once(server, 'exit')])
+    expect(talk).toMatch(/stopping: .*\nstopped\n$/)
+    expect(code).toBe(0)
+  }, 60_000)
+
+  test('a server whose talk and log nobody reads goes on, and drains when its terminal is closed', async () => {
+    const server = await spawnServer({ LOG_LEVEL: 'info' })
+    server.stderr?.destroy()
+    const { url }: { url: string } = JSON.parse(await firstLine(server))
+    expect((await fetch(`${url}/healthz`)).status).toBe(200)
+    server.kill('SIGHUP')
+    expect(await once(server, 'exit')).toEqual([0, null])
+  }, 60_000)
 })
+
+/** A server in a process of its own, without npm. */
+async function spawnServer(more: Record<string, string> = {}): Promise<ChildProcess> {
+  const server = spawn(process.execPath, ['scripts/agentgate.mjs', 'start', '--json'], {
+    cwd: ROOT,
+    env: { ...(await serverSettings()), ...more },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  onTestFinished(() => void server.kill('SIGKILL'))
+  return server
+}
 
 /** All that stands on standard output once `text` is there. */
 async function untilSaid(host: FakeHost, text: string): Promise<string> {
@@ -288,12 +275,13 @@ async function untilSaid(host: FakeHost, text: string): Promise<string> {
   return said
 }
 
-async function firstLine({ stdout }: ChildProcess): Promise<string> {
+async function firstLine({ stdout, stderr }: ChildProcess): Promise<string> {
   let text = ''
   for await (const chunk of stdout ?? []) {
     text += String(chunk)
     if (text.includes('\n')) break
   }
+  if (text === '') throw new Error(`It ended without a word: ${await allOf(stderr)}`)
   return text.split('\n')[0] ?? ''
 }
 
@@ -303,113 +291,10 @@ async function allOf(stream: Readable | null): Promise<string> {
   return text
 }
 
-/** Fulfils when no process of npm's group is left. */
-async function npmGroupGone({ pid }: ChildProcess): Promise<void> {
-  while (isGroupAlive(pid ?? 0)) await pause(20)
-}
-
-function isGroupAlive(group: number): boolean {
+function endGroup({ pid }: ChildProcess): void {
   try {
-    process.kill(-group, 0)
-    return true
+    if (pid !== undefined) process.kill(-pid, 'SIGKILL')
   } catch {
-    return false
+    return
   }
 }
-
-function endGroup({ pid }: ChildProcess): void {
-  if (pid !== undefined && isGroupAlive(pid)) process.kill(-pid, 'SIGKILL')
-}
-
-describe('doctor', () => {
-  const there = { path: process.env.PATH ?? '', bwrap: '/usr/bin/bwrap', python: '/usr/bin/python3' }
-  const problem = (name: string, text: RegExp): Finding =>
-    expect.objectContaining({ name, standing: 'problem', text: expect.stringMatching(text) })
-
-  test('an old Node is found', () => {
-    expect(examineNode('18.20.0')).toEqual(problem('node', /too old/))
-    expect(examineNode('20.19.0').standing).toBe('ok')
-    expect(examineNode('24.1.0').standing).toBe('ok')
-  })
-
-  test('a PATH without git is found', async () => {
-    expect(await examineGit(there)).toMatchObject({ standing: 'ok', text: expect.stringMatching(/^\d/) })
-    expect(await examineGit({ ...there, path: '/nonexistent' })).toEqual(problem('git', /none on PATH/))
-  })
-
-  test('the jail and each of its promises are tried', async () => {
-    const findings = await examineJail(there, 'bubblewrap')
-    expect(findings.map(({ name }) => name)).toEqual(
-      expect.arrayContaining(['bubblewrap', 'jail', 'jail: network', 'jail: memory']),
-    )
-    expect(findings.filter(({ standing }) => standing === 'problem')).toEqual([])
-  }, 60_000)
-
-  test('a missing bubblewrap is found, and is a warning to who does without', async () => {
-    const without = { ...there, bwrap: '/nonexistent/bwrap' }
-    const findings = await examineJail(without, 'bubblewrap')
-    expect(findings).toContainEqual(problem('bubblewrap', /no working/))
-    expect(findings).toContainEqual(problem('jail', /refused/))
-    expect(findings[0]?.remedy).toContain('apt-get install bubblewrap')
-    expect((await examineJail(without, 'none')).map(({ standing }) => standing)).toEqual([
-      'warning',
-      'warning',
-    ])
-  })
-
-  test('missing modules of Python are a warning', async () => {
-    expect(await examinePython({ ...there, python: '/nonexistent' })).toMatchObject({ standing: 'warning' })
-  })
-
-  test('a data folder of others, and one that cannot be made, are found', async () => {
-    const folder = await temporaryFolder()
-    expect(await examineDataFolder(join(folder, 'new/deep'))).toMatchObject({ standing: 'ok' })
-    await writeFile(join(folder, 'thesis.txt'), 'mine')
-    expect(findForeignEntry(folder)).toBe('thesis.txt')
-    expect(await examineDataFolder(folder)).toEqual(problem('data folder', /holds thesis\.txt/))
-    expect(await examineDataFolder(join(folder, 'thesis.txt/data'))).toEqual(
-      problem('data folder', /not ours|cannot/),
-    )
-    expect(await examineDataFolder('/proc/agentgate')).toEqual(problem('data folder', /cannot be written/))
-  })
-
-  test('a port in use is found, and a gateway on it is none', async () => {
-    const other = createServer((socket) => socket.destroy()).listen(0, '127.0.0.1')
-    await once(other, 'listening')
-    onTestFinished(() => void other.close())
-    const address = other.address()
-    const port = typeof address === 'object' && address ? address.port : 0
-    expect(await examinePort({ host: '127.0.0.1', port })).toEqual(problem('port', /EADDRINUSE/))
-    await using gate = await startGate()
-    const taken = { host: '127.0.0.1', port: Number(new URL(gate.url).port) }
-    expect(await examinePort(taken)).toMatchObject({
-      standing: 'ok',
-      text: expect.stringContaining('gateway'),
-    })
-  })
-
-  test('a database that does not answer is found', async () => {
-    const databaseUrl = new Secret(await provideTestDatabase())
-    expect(await examineDatabase({ databaseUrl })).toMatchObject({ standing: 'ok' })
-    const away = new Secret('postgresql://nobody:hunter2@127.0.0.1:9/none')
-    const finding = await examineDatabase({ databaseUrl: away })
-    expect(finding).toEqual(problem('database', /does not work/))
-    expect(JSON.stringify(finding)).not.toContain('hunter2')
-  })
-
-  test('providers are named, and their keys are not', () => {
-    const finding = examineProviders(readConfig({ OPENAI_API_KEY: 'sk-very-secret' }))
-    expect(finding).toMatchObject({ standing: 'ok', text: expect.stringContaining('openai') })
-    expect(JSON.stringify(finding)).not.toContain('sk-very')
-    expect(examineProviders(readConfig({})).standing).toBe('warning')
-  })
-
-  test('as JSON it says whether all is well, and wrong settings are findings', async () => {
-    const { code, out } = await command(['doctor', '--json'], { PATH: '/nonexistent', PORT: 'eighty' })
-    expect(code).toBe(1)
-    const report: { ok: boolean; findings: Finding[] } = JSON.parse(out)
-    expect(report.ok).toBe(false)
-    expect(report.findings).toContainEqual(problem('settings', /PORT/))
-    expect(report.findings).toContainEqual(problem('git', /none/))
-  })
-})

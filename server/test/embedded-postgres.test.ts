@@ -1,22 +1,26 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, chown, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { afterAll, expect, test } from 'vitest'
 import { openConnection, type SocketAddress } from '../src/storage/database.ts'
 import { EMBEDDED_SERVER_UID } from '../src/storage/embedded-folder.ts'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../src/storage/embedded-postgres.ts'
+import { isSkipped, needsRoot } from './harness/report.ts'
 
 const isRoot = process.getuid?.() === 0
 const PLAIN_UID = 1234
 const AS_PLAIN_USER = ['setpriv', `--reuid=${PLAIN_UID}`, `--regid=${PLAIN_UID}`, '--clear-groups'] as const
-/** A plain user runs this checkout only where others may read it, which a private folder does not allow. */
-const othersMayRead =
+/** Becoming a plain user takes root, and a plain user runs this checkout only where others may read it. */
+const mayBecomePlain =
   isRoot &&
   spawnSync(AS_PLAIN_USER[0], [...AS_PLAIN_USER.slice(1), 'test', '-r', fileURLToPath(import.meta.url)])
     .status === 0
+const cannotBecomePlain = isSkipped(
+  mayBecomePlain ? null : 'becoming a plain user needs root and a checkout that others may read',
+)
 const ENTRY = fileURLToPath(new URL('harness/supervisor.ts', import.meta.url))
 const REPOSITORY = fileURLToPath(new URL('../../', import.meta.url))
 
@@ -123,12 +127,13 @@ async function gone(pid: number): Promise<void> {
   }
 }
 
-test('a server starts on a new folder, keeps its data over a stop, and leaves no process', async () => {
+test('a server starts on a new folder, keeps its data over a stop, and leaves no process and no socket', async () => {
   const dataDir = join(await sharedFolder(), 'data')
   const first = await start(dataDir)
   await remember(first.connection, 'kept')
   await first.stop()
   const afterStop = await processesOf(first.connection, join(dataDir, 'cluster'))
+  const sockets = await readdir(dirname(first.connection.host))
 
   const second = await start(dataDir)
   const words = await recall(second.connection)
@@ -140,6 +145,7 @@ test('a server starts on a new folder, keeps its data over a stop, and leaves no
   expect(words).toEqual(['kept'])
   expect(running.length).toBeGreaterThan(3)
   expect(afterStop).toEqual([])
+  expect(sockets).not.toContain(basename(first.connection.host))
 })
 
 test('the server listens in a folder that only its own user may enter, and nowhere else', async () => {
@@ -298,23 +304,26 @@ test('a server that cannot start says what PostgreSQL said', async () => {
   })
 })
 
-test.runIf(isRoot)('root can start it in a folder that only root may enter, with any umask', async () => {
-  const dataDir = join(await privateFolder(), 'data')
-  const umask = ['/bin/sh', '-c', 'umask 077 && exec "$@"', 'sh']
-  const first = await spawnSupervisor(dataDir, 'adoptable', umask)
-  await remember(first.connection, 'kept')
-  await first.stop()
-  const second = await spawnSupervisor(dataDir, 'adoptable', umask)
-  const words = await recall(second.connection)
-  await second.stop()
+test.skipIf(needsRoot('a server of another user'))(
+  'root can start it in a folder that only root may enter, with any umask',
+  async () => {
+    const dataDir = join(await privateFolder(), 'data')
+    const umask = ['/bin/sh', '-c', 'umask 077 && exec "$@"', 'sh']
+    const first = await spawnSupervisor(dataDir, 'adoptable', umask)
+    await remember(first.connection, 'kept')
+    await first.stop()
+    const second = await spawnSupervisor(dataDir, 'adoptable', umask)
+    const words = await recall(second.connection)
+    await second.stop()
 
-  const cluster = await removeCluster(dataDir)
-  expect(words).toEqual(['kept'])
-  expect(cluster).toMatch(/^\/var\/lib\/agentgate\/clusters\//)
-})
+    const cluster = await removeCluster(dataDir)
+    expect(words).toEqual(['kept'])
+    expect(cluster).toMatch(/^\/var\/lib\/agentgate\/clusters\//)
+  },
+)
 
-test.runIf(othersMayRead)(
-  `a plain user can start it, also one without a name, and root is then refused${othersMayRead ? '' : ' (not here: needs root, and a checkout that others may read)'}`,
+test.skipIf(cannotBecomePlain)(
+  'a plain user can start it, also one without a name, and root is then refused',
   async () => {
     const home = await privateFolder()
     await chown(home, PLAIN_UID, PLAIN_UID)

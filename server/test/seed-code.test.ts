@@ -4,8 +4,10 @@ import { transformSync } from 'esbuild'
 import { describe, expect, test } from 'vitest'
 import * as sdk from '../../sdk/typescript/src/index.ts'
 import { refusal, type Script, startScriptedServer } from '../../sdk/typescript/test/scripted-server.ts'
+import { isSkipped } from './harness/report.ts'
 import { SeedQueue, SeedTasks, startSeedApp } from './harness/seed-application.ts'
 import {
+  absentSeeds,
   loadSeedBlock,
   PYTHON_BLOCK_NAMES,
   pythonBlock,
@@ -15,9 +17,9 @@ import {
   type TypeScriptBlock,
   typescriptBlock,
 } from './harness/seed-code.ts'
-import { lackingPythonPackages, PYTHON, runPython, startPythonWebhook } from './harness/seed-python.ts'
+import { lackingPython, PYTHON, runPython, startPythonWebhook } from './harness/seed-python.ts'
 
-const absent = typescriptBlock('Basic Integration') === undefined
+const absent = isSkipped(absentSeeds())
 const SECRET = `whsec_${Buffer.alloc(32, 7).toString('base64')}`
 
 /** The function of this name in a block, with these names in its scope. */
@@ -45,8 +47,7 @@ const run = (status: string, more: object = {}): Script => ({
 const clientOf = (server: { url: string }): sdk.AgentGate =>
   new sdk.AgentGate({ apiKey: 'org_test_1', baseUrl: server.url, maxRetries: 0 })
 
-const lacking = lackingPythonPackages()
-const lackingNote = lacking.length === 0 ? '' : ` (not here: apt-get install ${lacking.join(' ')})`
+const lacksPython = isSkipped(lackingPython())
 
 /** Posts as the gate posts a webhook. */
 const deliver = (url: string, event: object, secret = SECRET): Promise<Response> => {
@@ -253,7 +254,7 @@ describe.skipIf(absent)('the printed code runs with the SDK', () => {
   })
 })
 
-describe.skipIf(absent || lacking.length > 0)(`the printed Python runs${lackingNote}`, () => {
+describe.skipIf(absent || lacksPython)('the printed Python runs', () => {
   const environment = (url: string) => ({ AGENTGATE_API_KEY: 'org_test_1', AGENTGATE_BASE_URL: url })
 
   test('an order is placed and its run looked up', async () => {

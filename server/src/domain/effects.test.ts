@@ -1,16 +1,9 @@
 import { expect, test } from 'vitest'
 import { effectsOf } from './effects.ts'
-import { DEFAULT_CONSTRAINTS, type RunFacts } from './facts.ts'
+import { someFacts } from './run.fixture.ts'
 import { type Run, unborn } from './run.ts'
 
-const FACTS: RunFacts = {
-  id: 'run_1',
-  organizationId: 'org_1',
-  mode: 'live',
-  tenantId: '',
-  agent: { id: 'agt_1', slug: 'coder', version: '1', kind: 'loop' },
-  models: [],
-  input: 'x',
+const FACTS = someFacts({
   order: {
     id: 'wo_1',
     taskPrompt: 'x',
@@ -19,22 +12,7 @@ const FACTS: RunFacts = {
     delivery: null,
     maxIterations: 10,
   },
-  constraints: DEFAULT_CONSTRAINTS,
-  reserveMicro: 0,
-  prices: null,
-  webhookUrl: null,
-  script: null,
-  metadata: {},
-  tenantContext: {},
-  correlationId: null,
-  projectId: null,
-  purpose: null,
-  requestId: 'r',
-  traceparent: null,
-  createdBy: { type: 'key', id: 'key_1' },
-  retryOf: null,
-  createdAt: 0,
-}
+})
 
 const failed = (change: Partial<Run>): Run => ({
   ...unborn(FACTS),

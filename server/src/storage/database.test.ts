@@ -1,6 +1,5 @@
-import { once } from 'node:events'
-import { connect, createServer, type Server } from 'node:net'
 import { afterAll, expect, test } from 'vitest'
+import { startPooler } from '../../test/harness/pooler.ts'
 import { provideTestDatabase } from '../../test/harness/postgres.ts'
 import type { Clock } from '../lib/clock.ts'
 import { openConnection, openDatabase } from './database.ts'
@@ -149,49 +148,14 @@ test('a server that is not there is a lost connection', async () => {
   expect(error).toMatchObject({ isConnectionLost: true, isTransient: true, sqlState: undefined })
 })
 
-/** Two clients over one session, one transaction at a time, is what a transaction pooler does to them. */
-async function lendOneBackend(): Promise<[string, Server]> {
-  const pooler = createServer()
-  pooler.on('connection', (client) => {
-    const target = new URL(url)
-    const host = target.searchParams.get('host') ?? target.hostname
-    const backend = host.startsWith('/')
-      ? connect(`${host}/.s.PGSQL.${target.port || '5432'}`)
-      : connect(Number(target.port || '5432'), host)
-    client.pipe(backend).on('error', () => client.destroy())
-    // Every answer about the backend's pid names the same one.
-    backend.on('data', (data: Buffer) => client.write(claimOnePid(data)))
-    backend.on('close', () => client.destroy())
-    client.on('error', () => backend.destroy())
-    client.on('close', () => backend.destroy())
-  })
-  await once(pooler.listen(0, '127.0.0.1'), 'listening')
-  const address = pooler.address()
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  const { username, password, pathname } = new URL(url)
-  const through = new URL(`postgresql://${username}:${password}@127.0.0.1:${address.port}${pathname}`)
-  return [through.href, pooler]
-}
-
-/** Replaces the digits in a row of one column `pid` by as many sevens: tag, length, columns and size, then digits. */
-function claimOnePid(data: Buffer): Buffer {
-  const description = data.indexOf('pid\0')
-  const row = data.indexOf('D', description)
-  if (description < 0 || row < 0) return data
-  const digits = row + 11
-  return data.fill('7', digits, digits + data.readInt32BE(row + 7))
-}
-
 test('a transaction pooler is refused, with the way out', async () => {
-  const [through, pooler] = await lendOneBackend()
+  await using pooler = await startPooler(url)
 
-  await expect(openDatabase(through, { maxReaders: 1, statementTimeoutMs: 0 })).rejects.toMatchObject({
+  await expect(openDatabase(pooler.url, { maxReaders: 1, statementTimeoutMs: 0 })).rejects.toMatchObject({
     code: 'INVALID_VALUE',
     message: expect.stringContaining('transaction pooler'),
     hint: expect.stringContaining('session'),
   })
-
-  pooler.close()
 })
 
 test('time is the database’s, moves with the monotonic clock, and runs backwards only when it was set', async () => {

@@ -18,6 +18,7 @@ import {
   readdir,
   readFile,
   realpath,
+  rmdir,
   stat,
   unlink,
 } from 'node:fs/promises'
@@ -25,6 +26,7 @@ import { tmpdir } from 'node:os'
 import { dirname, isAbsolute, join } from 'node:path'
 import { GateError } from '../domain/error.ts'
 import { sha256 } from '../lib/hash.ts'
+import { makeOwnFolder } from '../lib/own-folder.ts'
 import { type Binaries, installBinaries } from './embedded-binaries.ts'
 import { exists, initialiseCluster, type ServerUser } from './embedded-cluster.ts'
 
@@ -66,7 +68,7 @@ export interface ClusterFolder {
 export async function openClusterFolder(dataDir: string): Promise<ClusterFolder> {
   const user = process.getuid?.() === 0 ? { uid: EMBEDDED_SERVER_UID, gid: EMBEDDED_SERVER_UID } : undefined
   if (user) await makeOpenFolders()
-  await mkdir(dataDir, { recursive: true, mode: user ? 0o711 : 0o700 })
+  await makeOwnFolder(dataDir)
   const home = await realpath(dataDir)
   const cluster = await findCluster(home, user)
   const logFile = join(home, 'log/postgresql.log')
@@ -76,8 +78,7 @@ export async function openClusterFolder(dataDir: string): Promise<ClusterFolder>
   await initialiseCluster(cluster, binaries.initdb, user)
   await refuseOtherCluster(cluster, binaries, user)
   const name = sha256(cluster).slice(0, 12)
-  const socketDir = await makeSocketFolder(name, user)
-  return { cluster, name, socketDir, logFile, binaries, user }
+  return { cluster, name, socketDir: socketPlace(name, user), logFile, binaries, user }
 }
 
 /** Folders that the server's user must pass through, whatever the umask is. */
@@ -163,19 +164,29 @@ async function refuseOtherCluster(cluster: string, binaries: Binaries, user: Ser
   }
 }
 
-/** A short folder that only the server's user (and root) may enter: whoever reaches the socket is trusted. */
-async function makeSocketFolder(name: string, user: ServerUser): Promise<string> {
-  const parent = user ? ROOT_SOCKETS : join(shortTmpdir(), `agentgate-${process.getuid?.() ?? 0}`)
+const socketPlace = (name: string, user: ServerUser): string =>
+  join(user ? ROOT_SOCKETS : join(shortTmpdir(), `agentgate-${process.getuid?.() ?? 0}`), name)
+
+type SocketFolder = Pick<ClusterFolder, 'socketDir' | 'user'>
+
+/** A folder that only the server's user (and root) may enter: whoever reaches the socket is trusted. */
+export async function makeSocketFolder({ socketDir, user }: SocketFolder): Promise<void> {
   if (!user) {
+    const parent = dirname(socketDir)
     await mkdir(parent, { recursive: true, mode: 0o700 })
     await refuseSquatter(parent)
   }
-  const folder = join(parent, name)
-  await mkdir(folder, { recursive: true, mode: 0o700 })
-  await refuseSquatter(folder, user?.uid)
-  if (user) await chown(folder, user.uid, user.gid)
-  await chmod(folder, 0o700)
-  return folder
+  await mkdir(socketDir, { recursive: true, mode: 0o700 })
+  await refuseSquatter(socketDir, user?.uid)
+  if (user) await chown(socketDir, user.uid, user.gid)
+  await chmod(socketDir, 0o700)
+}
+
+/** After a stop. A server that was started there in the meantime keeps it. */
+export async function removeSocketFolder({ socketDir }: SocketFolder): Promise<void> {
+  await rmdir(socketDir).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT' && error.code !== 'ENOTEMPTY') throw error
+  })
 }
 
 /** Not XDG_RUNTIME_DIR: it goes when its user logs out, and the gateway stays. */

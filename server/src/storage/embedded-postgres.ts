@@ -13,7 +13,12 @@ import { type Backoff, backoffMs } from '../lib/backoff.ts'
 import { type DedicatedConnection, openConnection, type SocketAddress } from './database.ts'
 import { DatabaseError } from './database-error.ts'
 import { EMBEDDED_DATABASE, EMBEDDED_USER } from './embedded-cluster.ts'
-import { type ClusterFolder, openClusterFolder } from './embedded-folder.ts'
+import {
+  type ClusterFolder,
+  makeSocketFolder,
+  openClusterFolder,
+  removeSocketFolder,
+} from './embedded-folder.ts'
 import {
   clearRemains,
   isPostmaster,
@@ -154,8 +159,10 @@ class Supervisor implements EmbeddedPostgres {
     await this.#recovery
     if (this.#server === undefined) return
     const { session, pid } = this.#server
-    await stopPostmaster(this.#start.folder.cluster, pid)
+    const { folder } = this.#start
+    await stopPostmaster(folder.cluster, pid)
     await session.close()
+    await removeSocketFolder(folder)
   }
 }
 
@@ -206,6 +213,7 @@ async function launch(start: Start): Promise<Launched> {
   const { folder, log } = start
   const orphans = await clearRemains(folder)
   if (orphans > 0) log('ended processes that a killed PostgreSQL had left', { orphans })
+  await makeSocketFolder(folder)
   const launched = await launchPostmaster(folder, start.lifetime, start.settings ?? {})
   let isOver = false
   const exited = launched.exited.then(() => {

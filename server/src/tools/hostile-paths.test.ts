@@ -4,6 +4,7 @@ import { linkSync, symlinkSync } from 'node:fs'
 import { mkdir, open, readFile, stat, symlink, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { needsRoot } from '../../test/harness/report.ts'
 import type { JsonObject } from '../domain/json.ts'
 import { type ToolBench, toolBench } from './tool-bench.ts'
 
@@ -182,7 +183,7 @@ describe('what is no regular file', () => {
     expect(await bench.call('search', { pattern: 'needle' })).toMatchObject({ content: 'a.txt:1:needle' })
   })
 
-  test.skipIf(process.getuid?.() !== 0)('a device is not opened', async () => {
+  test.skipIf(needsRoot('making a device'))('a device is not opened', async () => {
     await using bench = await toolBench()
     try {
       execFileSync('mknod', [join(bench.root, 'zero'), 'c', '1', '5'], { stdio: 'ignore' })

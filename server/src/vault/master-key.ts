@@ -13,19 +13,19 @@ const FILE = 'master.key'
  */
 export async function loadMasterKey(dataDir: string): Promise<Secret> {
   const path = join(dataDir, FILE)
-  const present = await readIfPresent(path)
-  if (present !== undefined) return parseMasterKey(present)
+  const present = await findMasterKey(dataDir)
+  if (present !== undefined) return present
   await writeOnce(dataDir, path, `${mintMasterKey().reveal()}\n`)
   return parseMasterKey(await readFile(path, 'utf8'))
 }
 
-async function readIfPresent(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (error) {
+/** The one that is there already; makes nothing. */
+export async function findMasterKey(dataDir: string): Promise<Secret | undefined> {
+  const text = await readFile(join(dataDir, FILE), 'utf8').catch((error: unknown) => {
     if (isError(error, 'ENOENT')) return undefined
     throw error
-  }
+  })
+  return text === undefined ? undefined : parseMasterKey(text)
 }
 
 /** All or nothing, also when the power fails; of two processes that start at once, the first one's file stays. */

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { RunFacts } from '../../src/domain/facts.ts'
 import { organizationScope } from '../../src/domain/fairness.ts'
@@ -45,12 +44,12 @@ async function queueMany(facts: RunFacts, count: number): Promise<void> {
 const queued = (organizationId: string, tenantId: string): RunFacts =>
   factsOf(organizationId, { tenantId, tenantContext: { tenantId }, reserveMicro: 0 })
 
-/** Notes in which order tenants are taken to work. */
-function noting(order: string[]): Performer {
+/** Notes in which order runs are taken to work. */
+function noting(order: RunFacts[]): Performer {
   return {
-    resumePoint: threeSteps.resumePoint,
+    ...threeSteps,
     perform(held) {
-      order.push(held.run.facts.tenantId)
+      order.push(held.run.facts)
       return threeSteps.perform(held)
     },
   }
@@ -62,24 +61,23 @@ describe('a queue', () => {
     await using api = await room.engine({ slots: 0 })
     await api.create(queued(organization, 'giant'))
     await queueMany(queued(organization, 'giant'), 10_000)
-    const order: string[] = []
+    const order: RunFacts[] = []
     await using worker = await room.engine({ performer: noting(order), slots: 10 })
     await worker.engine.rounds.claims.tick()
     const before = order.length
     await Promise.all(Array.from({ length: 20 }, (_, i) => api.create(queued(organization, `small_${i}`))))
     while (order.length < before + 40) {
       await worker.engine.rounds.claims.tick()
-      await sleep(1)
+      await Promise.all(order.map(({ id }) => worker.finished(id)))
     }
-    const next = order.slice(before, before + 40).filter((tenant) => tenant !== 'giant')
-    expect(new Set(next).size).toBe(20)
-    while (!worker.engine.isIdle) await sleep(5)
+    const next = order.slice(before, before + 40).filter(({ tenantId }) => tenantId !== 'giant')
+    expect(new Set(next.map(({ tenantId }) => tenantId)).size).toBe(20)
     expect(await room.findings()).toEqual([])
   })
 
   test('behind a cap does not slow the claims of another lane', async () => {
     const [full, other] = [await room.organization(), await room.organization()]
-    const order: string[] = []
+    const order: RunFacts[] = []
     const capOf = ({ key, kind }: { key: string; kind: string }): number =>
       kind === 'organization' && key.startsWith(full) ? 1 : 1_000
     await using api = await room.engine({ slots: 0 })
@@ -102,14 +100,14 @@ describe('a queue', () => {
     await queueMany(queued(full, 'blocked'), 20_000)
     for (let lane = 0; lane < 300; lane++) await queueMany(queued(full, `lane${1_000 + lane}`), 1)
     const behind = await timeClaims()
-    expect(order.every((tenant) => /^t\d+$/.test(tenant))).toBe(true)
+    expect(order.every(({ tenantId }) => /^t\d+$/.test(tenantId))).toBe(true)
     // Noise of a shared machine is well under this; a scan of the queued runs or lanes is well over it.
     expect(behind).toBeLessThan(alone * 3 + 10)
   }, 60_000)
 
   test('is not overtaken by runs that are created while places become free', async () => {
     const organization = await room.organization()
-    const order: string[] = []
+    const order: RunFacts[] = []
     await using worker = await room.engine({ performer: noting(order), capOf: () => 1 })
     worker.engine.start()
     const early = Array.from({ length: 30 }, () => queued(organization, 'early'))

@@ -7,6 +7,7 @@ import { LimitReached } from '../../src/domain/performer.ts'
 import { newId } from '../../src/lib/id.ts'
 import { findAccount } from '../../src/storage/accounts.ts'
 import { insertGrant } from '../../src/storage/credits.ts'
+import { report } from '../harness/report.ts'
 import { type EngineRoom, factsOf, openEngineRoom, threeSteps } from './engine-room.ts'
 
 const MICRO = 1_000_000
@@ -20,7 +21,7 @@ afterEach(() => room[Symbol.asyncDispose]())
 /** Asks for a hold of so many credits before its first step, and uses so much of it. */
 function spending(of: (id: RunId) => { topUp: number; use: number }): Performer {
   return {
-    resumePoint: threeSteps.resumePoint,
+    ...threeSteps,
     async perform(held) {
       const { topUp, use } = of(held.run.facts.id)
       const tokens = (credits: number) => ({ inputTokens: 0, outputTokens: credits * 1_000, cachedTokens: 0 })
@@ -83,17 +84,17 @@ describe('an account', () => {
         for (const { engine } of engines) engine.start()
         const results = await Promise.all(
           all.map(async (order, i) => {
-            const { engine, finished } = engines[i % 2] ?? (await room.engine())
+            const worker = engines[i % 2] ?? (await room.engine())
             if (order.grant !== null) await grant(organization, order.grant)
             const facts = factsOf(organization, { reserveMicro: order.reserve * MICRO, prices: PRICES })
             plan.set(facts.id, { topUp: order.topUp, use: Math.min(order.use, order.topUp) })
-            const created = await engine
+            const created = await worker.engine
               .createRun(facts, { idempotency: null })
               .catch((error: unknown) => error)
             if (created instanceof GateError) return created.code
             if (created instanceof Error) throw created
-            if (order.cancel) await engine.cancelRun(facts.id, 'key').catch(() => 'it had ended')
-            return (await finished(facts.id)).statusReason
+            if (order.cancel) await worker.engine.cancelRun(facts.id, 'key').catch(() => 'it had ended')
+            return (await worker.finished(facts.id)).statusReason
           }),
         )
         const allowed = ['completed', 'insufficient_credits', 'canceled_by_user', 'INSUFFICIENT_CREDITS']
@@ -136,7 +137,7 @@ describe('an account', () => {
     const seconds = (performance.now() - startedAt) / 1_000
     isOver = true
     const { samples, lowest } = await watching
-    console.log(
+    report(
       `${reservations} reservations by 100 clients: ${Math.round(reservations / seconds)}/s, ${done} runs, ${refused} refused`,
     )
     expect(lowest).toBeGreaterThanOrEqual(0)
@@ -156,7 +157,7 @@ test('a step that the credit does not cover ends its run, which pays for what wa
   const organization = await room.organization(10)
   let refusal: unknown
   const performer: Performer = {
-    resumePoint: threeSteps.resumePoint,
+    ...threeSteps,
     async perform(held) {
       const worstCase = { inputTokens: 0, outputTokens: 2_000, cachedTokens: 0 }
       await held.send({ type: 'begin_step', step: 1, model: 'm', worstCase })

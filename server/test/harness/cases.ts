@@ -116,8 +116,8 @@ export async function startCases(
     async artifacts(runId) {
       const found = new Map<string, Artifact & { text: string }>()
       for await (const artifact of gate.client.runs.artifacts.list(runId)) {
-        const { text } = await gate.client.runs.artifacts.get(runId, artifact.name)
-        found.set(artifact.name, { ...artifact, text: text() })
+        const content = await gate.client.runs.artifacts.get(runId, artifact.name)
+        found.set(artifact.name, { ...artifact, text: content.text() })
       }
       return found
     },

@@ -63,7 +63,6 @@ export async function startTestServer(
   const end = async (): Promise<void> => {
     await postgres.stop()
     await rm(folder, { recursive: true, force: true })
-    await rm(postgres.connection.host, { recursive: true, force: true })
   }
   return [await makeTemplate(socketUrl(postgres.connection)), end]
 }

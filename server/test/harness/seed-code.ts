@@ -38,6 +38,10 @@ const PYTHON_SEED = '001_1c4da0e5f067e2e1.txt'
 const seedsFolder = (): string =>
   process.env.AGENTGATE_SEEDS || resolve(fileURLToPath(import.meta.url), '../../../../../shared/seeds')
 
+/** Why the printed code cannot run here, if it cannot. */
+export const absentSeeds = (): string | null =>
+  readSeed(TYPESCRIPT_SEED) === undefined ? `the printed code is not in ${seedsFolder()}` : null
+
 /** The printed TypeScript of a block; undefined where the documents are absent. */
 export function typescriptBlock(name: TypeScriptBlock): string | undefined {
   const text = readSeed(TYPESCRIPT_SEED)

@@ -7,9 +7,9 @@ export const PYTHON = '/usr/bin/python3'
 
 const MODULES = ['requests', 'flask'] as const
 
-/** Debian packages the printed Python needs and this machine lacks. */
-export function lackingPythonPackages(): string[] {
-  return MODULES.filter((name) => {
+/** Why the printed Python cannot run here, if it cannot. */
+export function lackingPython(): string | null {
+  const packages = MODULES.filter((name) => {
     try {
       execFileSync(PYTHON, ['-c', `import ${name}`], { stdio: 'ignore' })
       return false
@@ -17,6 +17,7 @@ export function lackingPythonPackages(): string[] {
       return true
     }
   }).map((name) => `python3-${name}`)
+  return packages.length === 0 ? null : `the printed Python needs apt-get install ${packages.join(' ')}`
 }
 
 export interface PythonResult {

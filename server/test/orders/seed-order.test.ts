@@ -1,18 +1,19 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import * as sdk from '../../../sdk/typescript/src/index.ts'
 import { type Neighbourhood, startNeighbourhood } from '../harness/house.ts'
+import { isSkipped } from '../harness/report.ts'
 import { SeedQueue, SeedTasks, startSeedApp } from '../harness/seed-application.ts'
 import {
+  absentSeeds,
   loadSeedBlock,
   type SeedFunction,
   type TypeScriptBlock,
-  typescriptBlock,
 } from '../harness/seed-code.ts'
-import { lackingPythonPackages, runPython, startPythonWebhook } from '../harness/seed-python.ts'
+import { lackingPython, runPython, startPythonWebhook } from '../harness/seed-python.ts'
 
 /** The printed code against a real gate: work orders in test mode, really cloned, verified and announced. */
-const absent = typescriptBlock('Basic Integration') === undefined
-const lacking = lackingPythonPackages()
+const absent = isSkipped(absentSeeds())
+const lacksPython = isSkipped(lackingPython())
 
 let here: Neighbourhood
 let repository: string
@@ -157,7 +158,7 @@ describe.skipIf(absent)('the printed TypeScript, against a real gate', () => {
   })
 })
 
-describe.skipIf(absent || lacking.length > 0)('the printed Python, against a real gate', () => {
+describe.skipIf(absent || lacksPython)('the printed Python, against a real gate', () => {
   const environment = () => ({ AGENTGATE_API_KEY: here.gate.testKey, AGENTGATE_BASE_URL: here.gate.url })
 
   test('places an order and looks its run up', async () => {

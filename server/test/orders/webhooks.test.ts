@@ -1,6 +1,6 @@
 import { Webhook } from 'standardwebhooks'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { systemClock } from '../../src/lib/clock.ts'
+import { type Clock, systemClock } from '../../src/lib/clock.ts'
 import { type Cases, startCases } from '../harness/cases.ts'
 import { type Received, typeOf } from '../harness/receiver.ts'
 
@@ -10,10 +10,10 @@ const RETRY_MS = 6_000
 let cases: Cases
 let skippedMs = 0
 beforeAll(async () => {
-  const clock = {
+  const clock: Clock = {
+    ...systemClock,
     now: () => systemClock.now() + skippedMs,
     monotonic: () => systemClock.monotonic() + skippedMs,
-    after: systemClock.after,
   }
   cases = await startCases([], {}, { clock })
 })

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { type Config, ConfigInvalid, type Environment, readConfig } from '../../config.ts'
 import { type Context, type OutputOptions, print, withJson } from '../context.ts'
-import { type Finding, ok, problem } from '../doctor/finding.ts'
+import { type Finding, problem } from '../doctor/finding.ts'
 import { EXIT } from '../failure.ts'
 import { plain, type Terminal, type Tone } from '../terminal.ts'
 
@@ -29,10 +29,11 @@ export function addDoctor(program: Command, context: Context): void {
 
 /** Every finding is made by trying; wrong settings are findings too, and leave nothing more to try. */
 async function examine(environment: Environment): Promise<Finding[]> {
-  const [programs, places, folders] = await Promise.all([
+  const [programs, places, folders, { examineMasterKey }] = await Promise.all([
     import('../doctor/programs.ts'),
     import('../doctor/places.ts'),
     import('../doctor/folders.ts'),
+    import('../doctor/master-key.ts'),
   ])
   const looked = { path: environment['PATH'] ?? '', bwrap: '/usr/bin/bwrap', python: '/usr/bin/python3' }
   const machine = [programs.examineNode(process.versions.node), await programs.examineGit(looked)]
@@ -43,11 +44,11 @@ async function examine(environment: Environment): Promise<Finding[]> {
     ...(await programs.examineJail(looked, config.jail)),
     await places.examineDatabase(config),
     await folders.examineDataFolder(config.dataDir),
-    await folders.examineDisk(config.dataDir),
+    await examineMasterKey(config),
+    await folders.examineDisk(config),
     await places.examinePort(config),
     places.examineProviders(config),
     await programs.examinePython(looked),
-    ok('npm registry', 'not contacted'),
   ]
 }
 

@@ -1,16 +1,18 @@
 import { randomUUID } from 'node:crypto'
 import { chmod, mkdtemp, rm, stat, statfs, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import type { Config } from '../../config.ts'
 import { findForeignEntry } from '../data-folder.ts'
 import { type Finding, ok, problem, warning } from './finding.ts'
 
-const LOW_DISK_BYTES = 2 * 2 ** 30
+/** Room for this many times the floor is enough to begin with. */
+const AMPLE = 4
 
-/** A new folder that users of jails and of PostgreSQL may pass through. */
-export async function makeOpenFolder(prefix: string): Promise<string> {
-  const folder = await mkdtemp(join('/var/tmp', prefix))
-  await chmod(folder, 0o711)
-  return folder
+/** A new folder that users of jails and of PostgreSQL may pass through; goes when it is disposed. */
+export async function makeOpenFolder(parent = '/var/tmp'): Promise<AsyncDisposable & { path: string }> {
+  const path = await mkdtemp(join(parent, 'agentgate-doctor-'))
+  await chmod(path, 0o711)
+  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) }
 }
 
 /** Whether the server could keep its data there, by writing a file. */
@@ -33,13 +35,22 @@ export async function examineDataFolder(dataDir: string): Promise<Finding> {
   }
 }
 
-export async function examineDisk(dataDir: string): Promise<Finding> {
+export async function examineDisk({
+  dataDir,
+  minDiskBytes,
+}: Pick<Config, 'dataDir' | 'minDiskBytes'>): Promise<Finding> {
   const { bavail, bsize } = await statfs(await nearestFolder(dataDir))
   const free = bavail * bsize
   const text = `${(free / 2 ** 30).toFixed(1)} GiB free for the data folder`
-  return free >= LOW_DISK_BYTES
-    ? ok('disk', text)
-    : warning('disk', text, 'Make room: clones, workspaces and the database need some.')
+  const remedy = 'Make room: clones, workspaces and the database need some.'
+  if (free < minDiskBytes) {
+    return problem(
+      'disk',
+      `${text}, so new runs are refused`,
+      `${remedy} AGENTGATE_MIN_DISK_MB is the floor.`,
+    )
+  }
+  return free >= AMPLE * minDiskBytes ? ok('disk', text) : warning('disk', text, remedy)
 }
 
 async function nearestFolder(path: string): Promise<string> {

@@ -1,5 +1,4 @@
 import { once } from 'node:events'
-import { rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import type { Config } from '../../config.ts'
@@ -39,8 +38,11 @@ async function isGateway(url: string): Promise<boolean> {
   }
 }
 
-export const examineDatabase = (config: Pick<Config, 'databaseUrl'>): Promise<Finding> =>
-  config.databaseUrl === null ? tryEmbedded() : tryDatabase(config.databaseUrl.reveal())
+/** An embedded one is tried in a folder of its own, which is made in `parent`. */
+export const examineDatabase = (
+  { databaseUrl }: Pick<Config, 'databaseUrl'>,
+  parent?: string,
+): Promise<Finding> => (databaseUrl === null ? tryEmbedded(parent) : tryDatabase(databaseUrl.reveal()))
 
 async function tryDatabase(url: string): Promise<Finding> {
   const name = 'database'
@@ -58,24 +60,19 @@ async function tryDatabase(url: string): Promise<Finding> {
   }
 }
 
-/** Starts one in a folder of its own. */
-async function tryEmbedded(): Promise<Finding> {
+async function tryEmbedded(parent?: string): Promise<Finding> {
   const name = 'embedded database'
-  const folder = await makeOpenFolder('agentgate-doctor-')
-  let sockets = folder
   try {
+    await using folder = await makeOpenFolder(parent)
     await using postgres = await startEmbeddedPostgres({
-      dataDir: join(folder, 'postgresql'),
+      dataDir: join(folder.path, 'postgresql'),
       log: () => undefined,
       lifetime: 'with-parent',
     })
-    sockets = postgres.connection.host
     return ok(name, `PostgreSQL ${postgres.version} starts`)
   } catch (error) {
     const hint = error instanceof GateError ? error.hint : undefined
     return problem(name, error instanceof Error ? error.message : String(error), hint)
-  } finally {
-    for (const path of [sockets, folder]) await rm(path, { recursive: true, force: true })
   }
 }
 

@@ -1,5 +1,4 @@
 import { execFile } from 'node:child_process'
-import { rm } from 'node:fs/promises'
 import { openJails } from '../../jail/jail.ts'
 import { type Finding, ok, problem, warning } from './finding.ts'
 import { makeOpenFolder } from './folders.ts'
@@ -63,26 +62,22 @@ export async function examineJail({ bwrap }: Programs, preferred: 'bubblewrap' |
         `there is no working ${bwrap}`,
         'Install it: apt-get install bubblewrap',
       )
-  const root = await makeOpenFolder('agentgate-doctor-')
-  try {
-    await using jails = await openJails({
-      log: { info: () => undefined, warn: () => undefined },
-      slots: 1,
-      preferred,
-      root,
-      bwrap,
-    })
-    const { jail, limits, summary } = jails.report
-    const seen = `${jail === 'bubblewrap' ? summary.replace(/^jail: /, '') : summary} (${limits})`
-    const standing =
-      jail === 'bubblewrap'
-        ? ok('jail', seen)
-        : (jail === 'none' ? warning : problem)('jail', seen, 'Work that is not trusted needs bubblewrap.')
-    const promises = (await jails.probe()).map(({ name, holds, text }) =>
-      (holds ? ok : warning)(`jail: ${name}`, text),
-    )
-    return [program, standing, ...promises]
-  } finally {
-    await rm(root, { recursive: true, force: true })
-  }
+  await using folder = await makeOpenFolder()
+  await using jails = await openJails({
+    log: { info: () => undefined, warn: () => undefined },
+    slots: 1,
+    preferred,
+    root: folder.path,
+    bwrap,
+  })
+  const { jail, limits, summary } = jails.report
+  const seen = `${jail === 'bubblewrap' ? summary.replace(/^jail: /, '') : summary} (${limits})`
+  const standing =
+    jail === 'bubblewrap'
+      ? ok('jail', seen)
+      : (jail === 'none' ? warning : problem)('jail', seen, 'Work that is not trusted needs bubblewrap.')
+  const promises = (await jails.probe()).map(({ name, holds, text }) =>
+    (holds ? ok : warning)(`jail: ${name}`, text),
+  )
+  return [program, standing, ...promises]
 }
