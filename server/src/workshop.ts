@@ -1,18 +1,23 @@
+import { realpath } from 'node:fs/promises'
 import { join } from 'node:path'
 import { loopDriver } from './agents/loop.ts'
 import { modelClient } from './agents/model-client.ts'
 import { scriptedDriver } from './agents/scripted.ts'
 import { Conductor } from './conduct/conductor.ts'
+import type { Secrecy } from './conduct/kept-call.ts'
 import type { Config } from './config.ts'
 import type { CredentialDesk } from './credential-desk.ts'
 import type { Performer } from './domain/performer.ts'
 import type { Effects } from './effects.ts'
-import { type JailSlot, jailRoot, openJails } from './jail/jail.ts'
+import { DEFAULT_LIMITS, type JailSlot, jailRoot, openJails } from './jail/jail.ts'
 import { clearRemains, sweepWorkspaces } from './janitor.ts'
 import type { Clock } from './lib/clock.ts'
+import type { MaskKind } from './lib/redact.ts'
+import { Secret } from './lib/secret.ts'
 import type { GuardedFetch } from './outbound/guarded-fetch.ts'
 import type { Rooms } from './rooms.ts'
 import type { Database } from './storage/database.ts'
+import type { SecretPlace, Vault } from './vault/vault.ts'
 import { Workspaces } from './workspaces/workspaces.ts'
 
 /** Where claimed runs are worked on. */
@@ -42,9 +47,10 @@ export interface WorkshopParts {
   clock: Clock
   fetch: GuardedFetch
   desk: CredentialDesk
+  vault: Vault
   /** Where clients reach the gateway. */
   publicUrl: () => string
-  onRedacted: () => void
+  onMasked: (kind: MaskKind, count: number) => void
 }
 
 export async function openWorkshop(parts: WorkshopParts): Promise<Workshop> {
@@ -52,7 +58,19 @@ export async function openWorkshop(parts: WorkshopParts): Promise<Workshop> {
   const { log } = effects
   const root = jailRoot(config.dataDir)
   const scratch = await clearRemains(root)
-  const jails = rooms.use(await openJails({ log, slots: config.jailSlots, preferred: config.jail, root }))
+  // Commands in a jail can read where their files come from.
+  const folders = [...new Set([root, await realpath(root)])]
+  const jails = rooms.use(
+    await openJails({
+      log,
+      slots: config.jailSlots,
+      preferred: config.jail,
+      root,
+      limits: { ...DEFAULT_LIMITS, diskBytes: config.diskLimitBytes },
+      // Below the whole of it new runs are refused; what runs may use half of that.
+      diskFloorBytes: config.minDiskBytes / 2,
+    }),
+  )
   const slots = new Map<string, JailSlot>()
   const workspaces = new Workspaces({
     root: join(root, 'git'),
@@ -71,13 +89,15 @@ export async function openWorkshop(parts: WorkshopParts): Promise<Workshop> {
       hosts: config.setupHosts,
       checkHost: (host, port) => fetch.checkHost(host, port),
       registries: {},
+      packages: { root: join(root, 'packages'), maxBytes: config.diskLimitBytes },
       log,
     },
     scratch,
     forgeOf: (organization, repository) => desk.forge(organization, repository),
     runUrl: (runId) => `${publicUrl()}/v1/runs/${runId}`,
-    cleanerOf: (run) => watchedCleaner(parts, run),
+    secrecyOf: (run) => secrecyOf(parts, run, folders),
     slots,
+    pause: effects.pause,
     drivers: driversOf(parts),
     log,
   })
@@ -104,14 +124,16 @@ function driversOf({ config, effects, clock }: WorkshopParts) {
   }
 }
 
-async function watchedCleaner(
-  { desk, onRedacted }: WorkshopParts,
-  run: Parameters<CredentialDesk['cleanerOf']>[0],
-): Promise<(text: string) => string> {
-  const clean = await desk.cleanerOf(run)
-  return (text) => {
-    const cleaned = clean(text)
-    if (cleaned !== text) onRedacted()
-    return cleaned
+async function secrecyOf(
+  { desk, vault, onMasked }: WorkshopParts,
+  run: Parameters<CredentialDesk['redactorOf']>[0],
+  folders: readonly string[],
+): Promise<Secrecy> {
+  const { organizationId } = run
+  const placeOf = (callId: string): SecretPlace => ({ organizationId, purpose: `call/${callId}` })
+  return {
+    ...(await desk.redactorOf(run, { folders, onMasked })),
+    seal: (text, callId) => vault.seal(new Secret(text), placeOf(callId)).toString('base64'),
+    open: (sealed, callId) => vault.open(Buffer.from(sealed, 'base64'), placeOf(callId)).reveal(),
   }
 }

@@ -25,6 +25,10 @@ export interface RequestedCall {
   /** Parsed arguments; `null` when `malformed` says why they could not be parsed. */
   arguments: JsonValue
   malformed?: string
+  /** In the journal, where what looked like a secret was masked in the arguments: how they were, sealed. */
+  sealed?: string
+  /** The arguments held a secret of the gateway, which nothing is carried out with. */
+  withheld?: true
 }
 
 export type ToolErrorCode =
@@ -34,6 +38,7 @@ export type ToolErrorCode =
   | 'identical_call'
   | 'failed'
   | 'timed_out'
+  | 'disk_limit'
   | 'canceled'
 
 /** What goes back to the agent. `content` is text, capped and storable. */

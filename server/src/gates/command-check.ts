@@ -79,6 +79,8 @@ function endOf(result: JailOutcome, gate: Gate): Omit<CheckResult, 'output'> {
         summary: `The command was stopped after ${gate.timeoutSeconds} s.`,
         exitCode: null,
       }
+    case 'disk_limit':
+      return { outcome: 'failed', summary: result.reason, exitCode: null }
     case 'canceled':
       return { outcome: 'error', summary: 'The command was canceled.', exitCode: null }
     case 'refused_to_start':

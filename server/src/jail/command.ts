@@ -14,6 +14,8 @@ export interface JailLimits {
   memoryBytes: number
   /** Largest file a process may write. */
   fileBytes: number
+  /** What the workspace and the other writable mounts may take on the disk, each; a file counts as 4 KiB at least. */
+  diskBytes: number
   /** Open files of each process. */
   openFiles: number
   /** Size of each of `/tmp`, `/dev/shm` and the home folder; they live in memory and end with the command. */
@@ -54,6 +56,8 @@ export type JailOutcome =
   | { outcome: 'signaled'; signal: string }
   | { outcome: 'timed_out' }
   | { outcome: 'canceled' }
+  /** It wrote more than it may and was stopped; `reason` is a sentence. */
+  | { outcome: 'disk_limit'; reason: string }
   /** The command never ran; `reason` is a sentence. */
   | { outcome: 'refused_to_start'; reason: string }
 
@@ -97,6 +101,8 @@ export interface JailFinding {
 export interface JailReport {
   jail: 'bubblewrap' | 'none' | 'unavailable'
   limits: LimitMechanism
+  /** `measured` while a command runs; `reserving_refused` where system calls that take space at once are refused too. */
+  disk: 'measured' | 'reserving_refused'
   /** One sentence for the log and `doctor`. */
   summary: string
 }

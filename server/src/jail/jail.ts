@@ -21,6 +21,7 @@ import { type Cage, type Limiter, openLimiter, rlimitArgs } from './limits.ts'
 import { giveTree } from './ownership.ts'
 import { describeStanding, findStanding, probeJail, type Standing, tryCommand } from './probe.ts'
 import { type Launch, runProcess } from './process.ts'
+import { syscallFilter } from './syscall-filter.ts'
 import { bwrapOptions, hostFolder, innerWords, openEnv } from './view.ts'
 
 export type {
@@ -43,6 +44,7 @@ export const DEFAULT_LIMITS: JailLimits = {
   processes: 512,
   memoryBytes: 4 * 2 ** 30,
   fileBytes: 2 * 2 ** 30,
+  diskBytes: 2 * 2 ** 30,
   openFiles: 4096,
   tmpBytes: 512 * 2 ** 20,
 }
@@ -56,6 +58,8 @@ export interface JailOptions {
   /** A folder that every slot's uid can enter; see `jailRoot`. */
   root: string
   limits?: JailLimits
+  /** Free space of the disk below which no command goes on; none unless given. */
+  diskFloorBytes?: number
   /** As root, slot `n` runs as uid and gid `baseUid + n`. */
   baseUid?: number
   /** The bubblewrap program. */
@@ -88,6 +92,8 @@ class SlotPool implements Jails {
   readonly #cages: readonly Cage[]
   readonly #pipes: readonly string[]
   readonly #running = new Map<number, { stop: () => void; ended: Promise<JailResult> }>()
+  /** The workspace that a command has filled, by slot, until the slot is released. */
+  readonly #full = new Map<number, string>()
   readonly #waiting: ((index: number) => void)[] = []
   readonly #free: number[]
   #standing: Standing = { jail: 'unavailable', reason: 'it was not tried yet' }
@@ -182,6 +188,7 @@ class SlotPool implements Jails {
   }
 
   #giveBack(index: number): void {
+    this.#full.delete(index)
     const next = this.#waiting.shift()
     if (next) next(index)
     else this.#free.push(index)
@@ -203,7 +210,9 @@ class SlotPool implements Jails {
     const ended = this.#execute(index, { ...command, signal: stopping.signal }, standing)
     this.#running.set(index, { stop, ended })
     try {
-      return await ended
+      const result = await ended
+      if (result.outcome === 'disk_limit') this.#full.set(index, command.workspace)
+      return result
     } finally {
       command.signal.removeEventListener('abort', stop)
       this.#running.delete(index)
@@ -224,16 +233,24 @@ class SlotPool implements Jails {
   }
 
   #prepare(index: number, command: JailedCommand, standing: Standing): Launch {
-    const limits = { ...this.#limits, ...command.limits }
+    const limits = limitsOf(this.#limits, command)
     const uid = this.#uids[index] ?? 0
     const cage = this.#cages[index]
     const outputPipe = this.#pipes[index]
     invariant(cage && outputPipe !== undefined, 'a slot has its cage and its pipe')
     const enter = cage.enter(limits)
+    const { diskBytes: bytes, fileBytes } = limits
+    const disk = {
+      folders: [command.workspace, ...writableMounts(command)],
+      bytes,
+      wasFull: this.#full.get(index) === command.workspace,
+      floorBytes: this.#options.diskFloorBytes ?? 0,
+    }
+    const held = { outputPipe, cage, disk, fileBytes }
     const limited = ['/usr/bin/prlimit', ...rlimitArgs(limits, this.#limiter.mechanism), '--']
     if (standing.jail === 'none') {
       const cwd = hostFolder(command) ?? command.workspace
-      return { outputPipe, cage, cwd, env: openEnv(command), words: [...enter, ...limited, ...command.argv] }
+      return { ...held, cwd, env: openEnv(command), words: [...enter, ...limited, ...command.argv] }
     }
     if (command.network !== undefined && isRoot()) {
       chownSync(command.network.proxySocket, uid, uid)
@@ -241,10 +258,12 @@ class SlotPool implements Jails {
     }
     const disableUserns = standing.jail === 'bubblewrap' && standing.disableUserns
     const drop = isRoot() ? ['/usr/bin/setpriv', `--reuid=${uid}`, `--regid=${uid}`, '--clear-groups'] : []
-    const bwrap = [this.#options.bwrap ?? '/usr/bin/bwrap', '--args', '4', '--']
+    const filter = syscallFilter()
+    const filtered = filter === undefined ? [] : ['--seccomp', '5']
+    const bwrap = [this.#options.bwrap ?? '/usr/bin/bwrap', '--args', '4', ...filtered, '--']
     return {
-      outputPipe,
-      cage,
+      ...held,
+      syscallFilter: filter,
       cwd: '/',
       env: { PATH: '/usr/bin:/bin' },
       words: [...enter, ...drop, ...bwrap, ...limited, ...innerWords(this.#files, command)],
@@ -261,6 +280,15 @@ class SlotPool implements Jails {
     removeJailFiles(this.#files)
   }
 }
+
+/** A file may not be larger than all files together. */
+function limitsOf(base: JailLimits, command: JailedCommand): JailLimits {
+  const limits = { ...base, ...command.limits }
+  return { ...limits, fileBytes: Math.min(limits.fileBytes, limits.diskBytes) }
+}
+
+const writableMounts = ({ mounts = [] }: JailedCommand): string[] =>
+  mounts.filter(({ readOnly }) => !readOnly).map(({ source }) => source)
 
 const refusal = (reason: string): JailResult => ({
   outcome: 'refused_to_start',

@@ -90,6 +90,7 @@ const PROBE_LIMITS: JailLimits = {
   processes: 64,
   memoryBytes: 64 * 2 ** 20,
   fileBytes: 2 ** 20,
+  diskBytes: 2 ** 20,
   openFiles: 64,
   tmpBytes: 2 ** 20,
 }

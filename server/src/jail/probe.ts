@@ -8,6 +8,7 @@ import type {
   JailSlot,
   LimitMechanism,
 } from './command.ts'
+import { syscallFilter } from './syscall-filter.ts'
 
 /** Whether commands may run, and how. */
 export type Standing =
@@ -45,15 +46,24 @@ const HELD_BY: Record<LimitMechanism, string> = {
     'prlimit holds the number of processes and the memory of each single one; to hold the memory of all, run as root or under a systemd user session',
 }
 
+const DISK: Record<JailReport['disk'], string> = {
+  measured: 'the disk that a command takes is measured while it runs',
+  reserving_refused:
+    'the disk that a command takes is measured while it runs, and reserving space without writing is refused',
+}
+
 export function describeStanding(standing: Standing, limits: LimitMechanism): JailReport {
+  const disk =
+    standing.jail === 'bubblewrap' && syscallFilter() !== undefined ? 'reserving_refused' : 'measured'
   const summary = {
     none: () => "no jail: untrusted work runs with the server's rights",
     unavailable: (reason: string) => `no jail is available, so untrusted work is refused: ${reason}`,
-    bubblewrap: () => `jail: bubblewrap; ${HELD_BY[limits]}`,
+    bubblewrap: () => `jail: bubblewrap; ${HELD_BY[limits]}; ${DISK[disk]}`,
   }[standing.jail]
   return {
     jail: standing.jail,
     limits,
+    disk,
     summary: summary(standing.jail === 'unavailable' ? standing.reason : ''),
   }
 }
@@ -91,6 +101,18 @@ const ATTEMPTS: { name: string; script: string; held: string; open: string }[] =
     open: 'temporary folders grow past their size',
   },
   {
+    name: 'disk',
+    script: 'for i in 1 2 3; do head -c 800000 /dev/zero > $i; done; sleep 9; echo through',
+    held: 'a command that takes more of the disk than it may is stopped',
+    open: 'the disk that a command takes is not held',
+  },
+  {
+    name: 'reserving disk space',
+    script: 'rm -f 1 2 3; fallocate --length 500000 reserved && echo through',
+    held: 'disk space cannot be reserved without writing it',
+    open: 'disk space can be reserved without writing it, faster than it is measured: there is no list of system calls for this kind of machine',
+  },
+  {
     name: 'number of processes',
     script: '(for i in $(seq 40); do sleep 9 & done) && echo through',
     held: 'the number of processes is held',
@@ -110,7 +132,7 @@ export const tryCommand = (workspace: string, script: string): JailedCommand => 
   workspace,
   timeoutMs: 15_000,
   maxOutputBytes: 2_000,
-  limits: { processes: 24, memoryBytes: 48 * 2 ** 20, tmpBytes: 2 ** 20 },
+  limits: { processes: 24, memoryBytes: 48 * 2 ** 20, tmpBytes: 2 ** 20, diskBytes: 2 * 2 ** 20 },
   signal: new AbortController().signal,
 })
 
@@ -119,7 +141,7 @@ export async function probeJail(slot: JailSlot, workspace: string): Promise<Jail
   const findings: JailFinding[] = []
   for (const { name, script, held, open } of ATTEMPTS) {
     const result = await slot.run(tryCommand(workspace, script))
-    const wasMade = result.outcome === 'exited' || result.outcome === 'signaled'
+    const wasMade = ['exited', 'signaled', 'disk_limit'].includes(result.outcome)
     const holds = wasMade && !/^through$/m.test(result.output)
     findings.push({
       name,

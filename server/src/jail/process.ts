@@ -12,6 +12,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { systemClock } from '../lib/clock.ts'
 import { storable } from '../lib/text.ts'
 import type { JailedCommand, JailLog, JailOutcome, JailResult } from './command.ts'
+import { type DiskRules, watchDisk } from './disk-watch.ts'
 import type { Cage } from './limits.ts'
 import { OutputTail } from './output.ts'
 import { startTicks } from './process-mark.ts'
@@ -21,12 +22,17 @@ export interface Launch {
   words: readonly string[]
   /** NUL-separated options for bwrap, sent on descriptor 4 so that no value shows in a process list. */
   bwrapOptions?: string
+  /** A program for bwrap that refuses system calls, sent on descriptor 5. */
+  syscallFilter?: Buffer | undefined
   /** Environment and folder of the outermost wrapper. */
   env: Record<string, string>
   cwd: string
   /** A named pipe of the slot that carries standard output and error, so that their order is kept. */
   outputPipe: string
   cage: Cage
+  disk: Omit<DiskRules, 'firstProcess'>
+  /** Largest file that the command may write. */
+  fileBytes: number
 }
 
 export async function runProcess(launch: Launch, command: JailedCommand, log: JailLog): Promise<JailResult> {
@@ -45,21 +51,29 @@ export async function runProcess(launch: Launch, command: JailedCommand, log: Ja
     output.push(chunk)
     command.onOutput?.(chunk)
   })
+  const tooFull = new AbortController()
+  let status: Status | undefined
+  const rules = { ...launch.disk, firstProcess: () => status?.first()?.pid }
+  const disk = await watchDisk(rules, () => tooFull.abort())
   const started = start(launch, command, source.writeEnd)
   if ('refused' in started) {
     source.close()
+    await disk.end()
     return finish({ outcome: 'refused_to_start', reason: started.refused })
   }
   const { child, exited } = started
-  const status = readStatus(child)
-  const stopped = await untilExit({ child, launch, status, exited }, command)
+  status = readStatus(child)
+  const stopped = await untilExit({ child, launch, status, exited }, command, tooFull.signal)
   await Promise.race([status.ended, pause(1_000)])
   await untilEmpty({ child, launch, status, exited }, log)
   // Nobody is left to write. Unjailed commands may have left somebody, who is not waited for.
   await (launch.bwrapOptions === undefined ? Promise.race([source.drained, pause(500)]) : source.drained)
   source.close()
   const facts = await exited
-  if (stopped !== undefined && facts.error === undefined) return finish({ outcome: stopped })
+  const full = await disk.end()
+  if (full !== undefined && stopped !== 'canceled') return finish({ outcome: 'disk_limit', reason: full })
+  if (stopped !== undefined && stopped !== 'disk_limit' && facts.error === undefined)
+    return finish({ outcome: stopped })
   return finish(explain(facts, launch, { reported: status.exitCode(), output }))
 }
 
@@ -95,13 +109,16 @@ function start(launch: Launch, command: JailedCommand, writeEnd: number) {
   const { cwd, env } = launch
   try {
     const stdio: StdioOptions = [stdin, writeEnd, writeEnd, extra, extra]
+    if (launch.syscallFilter !== undefined) stdio.push('pipe')
     const child = spawn(file, args, { cwd, env, detached: true, stdio })
     const exited = new Promise<ExitFacts>((resolve) => {
       child.once('error', (error) => resolve({ code: null, signal: null, error }))
       child.once('exit', (code, signal) => resolve({ code, signal }))
     })
     send(child.stdin, command.stdin)
-    send(child.stdio[4], launch.bwrapOptions)
+    const streams: readonly ChildProcess['stdio'][number][] = child.stdio
+    send(streams[4], launch.bwrapOptions)
+    send(streams[5], launch.syscallFilter)
     return { child, exited }
   } catch (error) {
     // Such as arguments longer than the kernel takes.
@@ -113,14 +130,17 @@ function start(launch: Launch, command: JailedCommand, writeEnd: number) {
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
-/** Waits for the end, or brings it about at the deadline or the abort; tells which of them it was. */
+type Stopped = 'timed_out' | 'canceled' | 'disk_limit'
+
+/** Waits for the end, or brings it about at the deadline, the abort or when the disk is full; tells which it was. */
 async function untilExit(
   started: Started,
   command: JailedCommand,
-): Promise<'timed_out' | 'canceled' | undefined> {
+  tooFull: AbortSignal,
+): Promise<Stopped | undefined> {
   const { launch, status, exited } = started
-  let stopped: 'timed_out' | 'canceled' | undefined
-  const stop = (why: 'timed_out' | 'canceled'): void => {
+  let stopped: Stopped | undefined
+  const stop = (why: Stopped): void => {
     stopped ??= why
     // The kill waits for bwrap to have named its first process: before that, killing bwrap could orphan it.
     const named = launch.bwrapOptions === undefined ? undefined : status.named
@@ -129,6 +149,9 @@ async function untilExit(
   const onAbort = (): void => stop('canceled')
   const forget = systemClock.after(command.timeoutMs, () => stop('timed_out'))
   command.signal.addEventListener('abort', onAbort, { once: true })
+  tooFull.addEventListener('abort', () => stop('disk_limit'), { once: true })
+  if (command.signal.aborted) onAbort()
+  if (tooFull.aborted) stop('disk_limit')
   await exited
   forget()
   command.signal.removeEventListener('abort', onAbort)
@@ -181,10 +204,10 @@ const isAlive = ({ pid, startedAt }: KnownProcess): boolean =>
   startedAt !== undefined && startTicks(pid) === startedAt
 
 /** Writes and closes; a reader that went away is no error of ours. */
-function send(stream: ChildProcess['stdio'][number] | undefined, text: string | undefined): void {
-  if (text === undefined || !stream || !('end' in stream)) return
+function send(stream: ChildProcess['stdio'][number] | undefined, content: string | Buffer | undefined): void {
+  if (content === undefined || !stream || !('end' in stream)) return
   stream.on('error', () => stream.destroy())
-  stream.end(text)
+  stream.end(content)
 }
 
 interface Status {
@@ -241,6 +264,13 @@ function explain(
   if (facts.signal !== null) return { outcome: 'signaled', signal: facts.signal }
   const exitCode = reported ?? facts.code ?? 1
   const signal = SIGNALS.get(exitCode - 128)
+  if (signal === 'SIGXFSZ') {
+    const limit = Math.round(launch.fileBytes / 1e6)
+    return {
+      outcome: 'disk_limit',
+      reason: `The command was stopped at a file larger than the ${limit} MB allowed for one.`,
+    }
+  }
   return signal === undefined ? { outcome: 'exited', exitCode } : { outcome: 'signaled', signal }
 }
 

@@ -1,17 +1,28 @@
 /**
  * Owns the only door of the setup phase: a proxy on a unix socket that lets package managers reach the hosts of
- * an allow-list and nothing else.
+ * an allow-list and nothing else. What is asked for with TLS goes through a tunnel and is not seen. What is asked for
+ * without it is asked with TLS from here, where the host allows it, and can be kept for the next setup.
  * Invariants: a connection goes to an address that was checked, never to a name that is looked up again; what was
  * refused is kept by name; a silent connection ends; nothing stays open after the proxy is closed.
  * Leaves to others: which hosts are allowed, which addresses are public, telling the run what was refused.
  */
 import { chmod, rm } from 'node:fs/promises'
-import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http'
-import { connect as connectTcp, type Socket } from 'node:net'
+import {
+  type ClientRequest,
+  createServer,
+  type IncomingMessage,
+  type RequestOptions,
+  request,
+  type ServerResponse,
+} from 'node:http'
+import { connect as connectTcp, isIP, type Socket } from 'node:net'
 import { type Duplex, Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
+import { connect as connectTls } from 'node:tls'
 import type { JailLog } from './command.ts'
 import { type HostPort, matchesHost, parseHostPattern, parseHostPort } from './host-pattern.ts'
+import type { PackageCache, Question } from './package-cache.ts'
+import { hasEnd, headersOf, isPackageList, passedOn, questionOf, TlsAgent } from './registry-request.ts'
 
 /** The part of the outbound guard that the proxy needs. */
 export type CheckHost = (
@@ -29,6 +40,10 @@ export interface SetupProxyOptions {
   /** Finds the addresses of an allowed host, or refuses them. Only a listed host may be asked without TLS. */
   checkHost: CheckHost
   log: JailLog
+  /** Keeps what hosts answer, as far as they allow it. */
+  cache?: PackageCache
+  /** Certificates that hosts are checked by; the system's unless given. */
+  ca?: string
   /** Closes the proxy and all that goes through it. */
   signal: AbortSignal
   /** Connects to an allowed host in place of `checkHost`, for example through the operator's own proxy. */
@@ -43,6 +58,8 @@ export interface SetupProxy extends AsyncDisposable {
   readonly bytes: number
   /** `host:port` of every refused request, each once, at most 100. */
   readonly refused: readonly string[]
+  /** Answers given from the cache. */
+  readonly kept: number
 }
 
 /** Where npm and pip get their packages unless told otherwise. */
@@ -50,6 +67,7 @@ export const PACKAGE_HOSTS: readonly string[] = ['registry.npmjs.org', 'pypi.org
 
 const MAX_REFUSED = 100
 const CONNECT_MS = 10_000
+const LISTING_BYTES = 64 * 2 ** 20
 
 /** Why a request does not go out, as the client is told. */
 class Refusal extends Error {
@@ -71,12 +89,14 @@ class AllowListProxy implements SetupProxy {
   readonly socketPath: string
   readonly refused: string[] = []
   bytes = 0
+  kept = 0
   readonly #options: SetupProxyOptions
   readonly #allowed: readonly HostPort[]
   readonly #open = new Set<Duplex>()
   readonly #server = createServer({ headersTimeout: CONNECT_MS })
   readonly #onAbort = (): void => void this.#close()
   readonly #idleMs: number
+  readonly #agent: TlsAgent
   #closing: Promise<void> | undefined
 
   constructor(options: SetupProxyOptions) {
@@ -84,6 +104,7 @@ class AllowListProxy implements SetupProxy {
     this.socketPath = options.socketPath
     this.#idleMs = options.idleMs ?? 60_000
     this.#allowed = options.allowedHosts.map(parseHostPattern)
+    this.#agent = new TlsAgent((host, port) => this.#openTls(host, port))
     this.#server.on('connection', (socket: Duplex) => this.#track(socket))
     this.#server.on('connect', (asked: IncomingMessage, inner: Duplex, first: Buffer) => {
       this.#tunnel(asked, inner, first).catch((error: unknown) => {
@@ -122,6 +143,7 @@ class AllowListProxy implements SetupProxy {
       this.#options.signal.removeEventListener('abort', this.#onAbort)
       const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
       for (const stream of this.#open) stream.destroy()
+      this.#agent.destroy()
       await closed
       await rm(this.socketPath, { force: true })
     })()
@@ -142,32 +164,107 @@ class AllowListProxy implements SetupProxy {
 
   async #forward(asked: IncomingMessage, answer: ServerResponse): Promise<void> {
     const url = URL.canParse(asked.url ?? '') ? new URL(asked.url ?? '') : undefined
-    const target =
-      url?.protocol === 'http:' ? parseHostPort(`${url.hostname}:${url.port || '80'}`) : undefined
-    const outer = await this.#connect(url?.host ?? asked.url ?? '', target, 'plain')
-    const headers = Object.fromEntries(
-      Object.entries(asked.headers).filter(([name]) => !name.startsWith('proxy-') && name !== 'connection'),
-    )
-    const outgoing = request({
-      createConnection: () => outer,
+    const way = this.#wayTo(url)
+    const target = this.#allow(asked.url ?? '', way?.target)
+    const question = url && questionOf(asked, url)
+    const kept = question && (await this.#options.cache?.find(question))
+    if (kept !== undefined) {
+      this.kept++
+      answer.writeHead(200, { 'content-type': kept.type, 'content-length': kept.bytes })
+      return pipeline(kept.body, answer)
+    }
+    const closing = way?.isTls ? {} : { connection: 'close' }
+    const options: RequestOptions = {
       method: asked.method ?? 'GET',
       path: `${url?.pathname ?? '/'}${url?.search ?? ''}`,
-      headers: { ...headers, host: url?.host ?? '', connection: 'close' },
-    })
+      headers: { ...(question ? headersOf(question) : passedOn(asked)), host: url?.host ?? '', ...closing },
+    }
+    const outgoing = way?.isTls
+      ? request({ ...options, agent: this.#agent, host: target.host, port: target.port })
+      : await this.#requestPlain(options, target)
     const answered = new Promise<IncomingMessage>((resolve, reject) => {
       outgoing.once('response', resolve)
       outgoing.once('error', reject)
     })
     const [incoming] = await Promise.all([answered, pipeline(asked, this.#count(), outgoing)])
-    answer.writeHead(incoming.statusCode ?? 502, incoming.headers)
-    await pipeline(incoming, this.#count(), answer)
+    await this.#pass(incoming, answer, { question, isTls: way?.isTls ?? false })
   }
 
-  async #connect(asked: string, target: HostPort | undefined, kind: 'tunnel' | 'plain'): Promise<Socket> {
-    const name = target === undefined ? asked.slice(0, 255) : `${target.host}:${target.port}`
-    if (target === undefined || !this.#allowed.some((pattern) => matchesHost(pattern, target))) {
-      throw this.#refuse(name, `${name} is not on the allow-list of the setup phase.`)
+  /** A host that is allowed with TLS is asked with TLS, also by who does not say so. */
+  #wayTo(url: URL | undefined): { target: HostPort; isTls: boolean } | undefined {
+    if (url?.protocol !== 'http:') return undefined
+    const plain = parseHostPort(`${url.hostname}:${url.port || '80'}`)
+    const secure = url.port === '' ? parseHostPort(`${url.hostname}:443`) : undefined
+    const isTls = secure !== undefined && this.#isAllowed(secure) && !(plain && this.#isAllowed(plain))
+    const target = isTls ? secure : plain
+    return target && { target, isTls }
+  }
+
+  async #requestPlain(options: RequestOptions, { host, port }: HostPort): Promise<ClientRequest> {
+    const outer = await this.#connect(`${host}:${port}`, { host, port }, 'plain')
+    return request({ ...options, createConnection: () => outer })
+  }
+
+  async #openTls(host: string, port: number): Promise<Socket> {
+    const socket = await this.#connect(`${host}:${port}`, { host, port }, 'tunnel')
+    const { ca } = this.#options
+    const secure = connectTls({
+      socket,
+      ...(isIP(host) ? {} : { servername: host }),
+      ...(ca === undefined ? {} : { ca }),
+    })
+    return this.#track(secure)
+  }
+
+  /** Passes an answer on and keeps a copy of it, where it was asked for in a way that can be asked again. */
+  async #pass(
+    incoming: IncomingMessage,
+    answer: ServerResponse,
+    { question, isTls }: { question: Question | undefined; isTls: boolean },
+  ): Promise<void> {
+    const { statusCode = 502, headers } = incoming
+    const { 'transfer-encoding': _encoding, connection: _connection, ...others } = headers
+    const { 'content-length': _length, ...withoutLength } = others
+    const { 'content-type': type = '', 'cache-control': cacheControl = '' } = headers
+    const isListing = isTls && isPackageList(type)
+    const copy =
+      question && statusCode === 200 && hasEnd(headers)
+        ? await this.#options.cache?.copy(question, { cacheControl, type })
+        : undefined
+    answer.writeHead(statusCode, isListing ? withoutLength : others)
+    const seen = isListing ? this.#withPlainLinks(incoming) : incoming
+    const taken = (chunks: AsyncIterable<Buffer>): AsyncIterable<Buffer> => copy?.take(chunks) ?? chunks
+    await pipeline(seen, this.#count(), taken, answer)
+  }
+
+  /** A list of packages whose links lead through here again, where they can be kept too. */
+  async *#withPlainLinks(list: IncomingMessage): AsyncGenerator<Buffer> {
+    const chunks: Buffer[] = []
+    let bytes = 0
+    for await (const chunk of list) {
+      chunks.push(chunk)
+      bytes += chunk.length
+      if (bytes > LISTING_BYTES) throw new Refusal(502, 'The list of packages is too long.')
     }
+    let text = Buffer.concat(chunks).toString('utf8')
+    for (const { host, port } of this.#allowed)
+      if (port === 443) text = text.replaceAll(`https://${host}/`, `http://${host}/`)
+    yield Buffer.from(text)
+  }
+
+  #isAllowed(target: HostPort): boolean {
+    return this.#allowed.some((pattern) => matchesHost(pattern, target))
+  }
+
+  #allow(asked: string, target: HostPort | undefined): HostPort {
+    const name = target === undefined ? asked.slice(0, 255) : `${target.host}:${target.port}`
+    if (target !== undefined && this.#isAllowed(target)) return target
+    throw this.#refuse(name, `${name} is not on the allow-list of the setup phase.`)
+  }
+
+  async #connect(asked: string, to: HostPort | undefined, kind: 'tunnel' | 'plain'): Promise<Socket> {
+    const target = this.#allow(asked, to)
+    const name = `${target.host}:${target.port}`
     const { connect } = this.#options
     if (connect !== undefined && kind === 'tunnel') {
       return this.#track(await connect(target.host, target.port))

@@ -50,7 +50,7 @@ export function builtInTool(tool: BuiltInTool): ToolExecutor {
 export const done = (content: string): ToolOutcome => ({ ok: true, content })
 
 export const refused = (
-  code: 'not_allowed' | 'failed' | 'timed_out' | 'canceled',
+  code: 'not_allowed' | 'failed' | 'timed_out' | 'disk_limit' | 'canceled',
   content: string,
 ): ToolOutcome => ({
   ok: false,

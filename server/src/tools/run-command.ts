@@ -5,12 +5,12 @@ import type { WorkspaceCaps } from './workspace-caps.ts'
 
 /** How a command in the jail ended. */
 export interface CommandResult {
-  /** `exited`, `signaled`, `timed_out`, `canceled`; any other name means that it never ran. */
+  /** `exited`, `signaled`, `timed_out`, `disk_limit`, `canceled`; any other name means that it never ran. */
   outcome: string
   exitCode?: number
   /** The signal it died of. */
   signal?: string
-  /** Why it never ran, a sentence. */
+  /** Why it was stopped or never ran, a sentence. */
   reason?: string
   /** What it printed, both streams in order. */
   output: string
@@ -49,8 +49,9 @@ export function runCommandTool(runCommand: RunCommand, caps: WorkspaceCaps): Too
       const output = middleOut(result.output, caps.answerChars)
       const report = `${headline(result, seconds)}\n${output === '' ? '(no output)' : output}`
       if (result.outcome === 'exited' || result.outcome === 'signaled') return done(report)
-      if (result.outcome === 'timed_out' || result.outcome === 'canceled')
-        return refused(result.outcome, report)
+      const { outcome } = result
+      if (outcome === 'timed_out' || outcome === 'disk_limit' || outcome === 'canceled')
+        return refused(outcome, report)
       return refused('failed', report)
     },
   })

@@ -8,6 +8,8 @@ vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
 const LIMIT_MB = 20
 const MEGABYTES = (count: number, folder: string): string =>
   `mkdir -p ${folder}; for i in $(seq ${count}); do head -c 1000000 /dev/zero > ${folder}/$i || exit 9; done`
+/** What the agent is told when its workspace is full. */
+const FULL = { ok: false, code: 'disk_limit', content: expect.stringContaining('more than the 21 MB') }
 const FORK_BOMB = 'bomb() { bomb | bomb & }; bomb; sleep 60'
 
 /** Streamed in small pieces. Longer answers take in proportion longer. */
@@ -37,38 +39,84 @@ describe.skipIf(lackingJail !== null)('an agent that floods', () => {
     expect(seen.run.error?.details?.['gates']).toMatchObject([{ name: 'check', outcome: 'timed_out' }])
   })
 
-  test('fills the disk with changes: the run ends as disk_limit after the command', async () => {
+  test('fills the disk with changes: the command is stopped, and the run ends as disk_limit', async () => {
     const seen = await arena.try({ steps: [shell(MEGABYTES(60, 'full')), ...ANSWER] })
     expect(seen.run).toMatchObject({ state: 'failed', statusReason: 'disk_limit', delivery: null })
     expect(seen.run.error?.message).toMatch(/more than the 21 MB/)
+    expect(seen.outcomes[0]).toMatchObject(FULL)
   })
 
-  test('fills a folder that git ignores: it is not delivered, and gone with the run', async () => {
+  test('fills a folder that git ignores: the command is stopped with a reason, and may be made good', async () => {
+    const files = { '.gitignore': 'full/\n' }
+    const order = { gatePlan: ANSWERED }
     const seen = await arena.try({
-      files: { '.gitignore': 'full/\n' },
-      steps: [shell(MEGABYTES(60, 'full')), ...ANSWER],
-      order: { gatePlan: ANSWERED },
+      files,
+      steps: [shell(`${MEGABYTES(4_000, 'full')}; sleep 15`), shell('rm -r full'), ...ANSWER],
+      order,
     })
     expect(seen.run).toMatchObject({ state: 'completed', verification: 'passed' })
+    expect(seen.outcomes.slice(0, 2)).toMatchObject([FULL, { ok: true }])
     expect(await seen.deliveredPaths()).toEqual(['.gitignore', 'answer.txt'])
+
+    const kept = await arena.try({ files, steps: [shell(MEGABYTES(60, 'full')), ...ANSWER], order })
+    expect(kept.run).toMatchObject({ state: 'completed', verification: 'passed' })
+    expect(kept.outcomes[0]).toMatchObject(FULL)
   })
 
-  test('fills the tree of a gate: it is gone with the gate', async () => {
-    const seen = await arena.try({ steps: ANSWER, order: { gatePlan: gateOf(MEGABYTES(60, 'full')) } })
+  test('hides what it writes in files without a name: the command is stopped all the same', async () => {
+    const hidden =
+      'for fd in 3 4; do eval "exec $fd>f"; rm f; head -c 15000000 /dev/zero >&$fd; done; sleep 15'
+    const seen = await arena.try({ steps: [shell(hidden), ...ANSWER], order: { gatePlan: ANSWERED } })
     expect(seen.run).toMatchObject({ state: 'completed', verification: 'passed' })
-    expect(await seen.deliveredPaths()).toEqual(['README.md', 'answer.txt'])
+    expect(seen.outcomes[0]).toMatchObject(FULL)
   })
 
-  test('makes a line of 1 GB: reading it is refused or cut, keeping it is disk_limit', async () => {
-    const made = shell('truncate -s 1G line.txt; ls -s line.txt')
-    const seen = await arena.try({ steps: [made, use('read_file', { path: 'line.txt' })] })
-    expect(seen.run).toMatchObject({ state: 'failed', statusReason: 'disk_limit' })
-
-    const ignored = await arena.try({
-      files: { '.gitignore': 'line.txt\n' },
-      steps: [made, use('read_file', { path: 'line.txt' }), use('search', { pattern: 'x' })],
+  test('reserves space without writing it: it is not given any', async () => {
+    const seen = await arena.try({
+      steps: [
+        shell(
+          'for i in $(seq 50); do fallocate -l 15M $i; fallocate -n -l 1T $i; done; du -cs [0-9]* | tail -1',
+        ),
+      ],
     })
-    expect(ignored.run).toMatchObject({ state: 'failed', statusReason: 'disk_limit' })
+    expect(seen.outcomes[0]).toMatchObject({ ok: true, content: expect.stringContaining('not supported') })
+    expect(seen.outcomes[0]?.content.trim()).toMatch(/\n0\ttotal$/)
+  })
+
+  test('fills the tree of a gate: the gate fails with the reason, and its tree is gone', async () => {
+    const seen = await arena.try({ steps: ANSWER, order: { gatePlan: gateOf(MEGABYTES(60, 'full')) } })
+    expect(seen.run).toMatchObject({ state: 'failed', statusReason: 'limit_iterations', delivery: null })
+    expect(seen.run.error?.details?.['gates']).toMatchObject([
+      { name: 'check', outcome: 'failed', summary: expect.stringContaining('more than the 21 MB') },
+    ])
+  })
+
+  test('fills the disk in the setup phase: the run ends as disk_limit', async () => {
+    const setup = [`${MEGABYTES(4_000, 'node_modules')}; sleep 15`]
+    const seen = await arena.try({ steps: ANSWER, order: { gatePlan: { setup, gates: [] } } })
+    expect(seen.run).toMatchObject({ state: 'failed', statusReason: 'disk_limit', usage: { steps: 0 } })
+    expect(seen.run.error).toMatchObject({
+      code: 'DISK_LIMIT',
+      message: expect.stringContaining('more than the 21 MB'),
+      details: { stage: 'workspace' },
+    })
+  })
+
+  test('makes a line of 1 GB: it is not made, and the reason is said', async () => {
+    const made = shell('exec truncate -s 1G line.txt')
+    const seen = await arena.try({ steps: [made, ...ANSWER], order: { gatePlan: ANSWERED } })
+    expect(seen.run).toMatchObject({ state: 'completed', verification: 'passed' })
+    expect(seen.outcomes[0]).toMatchObject({
+      ok: false,
+      code: 'disk_limit',
+      content: expect.stringContaining('a file larger than the 21 MB'),
+    })
+  })
+
+  test('keeps more than it may in sparse files: keeping it is disk_limit', async () => {
+    const made = shell('for i in 1 2; do truncate -s 15M line$i; done')
+    const seen = await arena.try({ steps: [made, use('read_file', { path: 'line1' })] })
+    expect(seen.run).toMatchObject({ state: 'failed', statusReason: 'disk_limit' })
   })
 
   test('reads and searches a long line of a file: the answers are cut', async () => {
