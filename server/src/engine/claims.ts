@@ -1,5 +1,6 @@
 import type { RunId } from '../domain/facts.ts'
 import { type Lane, pickClaims, type Turn } from '../domain/fairness.ts'
+import { isFinal } from '../domain/lifecycle.ts'
 import { ClaimLost, type Performer } from '../domain/performer.ts'
 import type { Run } from '../domain/run.ts'
 import type { Clock } from '../lib/clock.ts'
@@ -49,6 +50,8 @@ export class Claims {
   /** Whether runs may be waiting: known from the last look, or told by `expect`. */
   #backlog = true
   #waiting: Set<string> = new Set()
+  /** Of the runs at work when a worker died one may have killed it, so they are tried one after the other. */
+  #suspect: RunId | null = null
 
   constructor(options: ClaimsOptions) {
     this.#options = options
@@ -85,8 +88,19 @@ export class Claims {
     const ours = orphans.filter(
       ({ id, claim }) => !this.#options.workbench.has(id) && (claim === null || now >= graceUntil),
     )
-    const taken = await Promise.all(ours.map((orphan) => this.#takeOrphan(orphan)))
+    const isTrying = this.#suspect !== null && this.#options.workbench.has(this.#suspect)
+    const suspect = isTrying ? undefined : ours.find(({ isSuspect }) => isSuspect)
+    if (!isTrying) this.#suspect = suspect?.id ?? null
+    const chosen = ours.filter((orphan) => !orphan.isSuspect || orphan === suspect)
+    const taken = await Promise.all(chosen.map((orphan) => this.#takeOrphan(orphan)))
     return taken.filter(Boolean).length
+  }
+
+  /** Learns how a run stands; true when it was the suspect on trial, and is none any more. */
+  clears(run: Run): boolean {
+    const isCleared = run.facts.id === this.#suspect && (run.strikes === 0 || isFinal(run.state))
+    if (isCleared) this.#suspect = null
+    return isCleared
   }
 
   #takeOrphan({ id, claim, handedBack }: Orphan): Promise<boolean> {

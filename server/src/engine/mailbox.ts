@@ -165,7 +165,9 @@ export class Mailboxes {
   /** Decides what is waiting, writes it as one row, and answers. */
   async #round(box: Box, entries: readonly Entry[]): Promise<void> {
     if (box.run === null) await this.#load(box)
-    const round = decideRound(box, entries, this.#options.clock.now())
+    // A run is as old as its facts say, in lists and in its first event.
+    const bornAt = box.birth === null ? undefined : box.run?.facts.createdAt
+    const round = decideRound(box, entries, bornAt ?? this.#options.clock.now())
     box.queue.unshift(...round.later)
     if (!round.changed) {
       for (const settle of round.settles) settle()

@@ -97,22 +97,36 @@ export interface Orphan {
   id: RunId
   claim: string | null
   handedBack: boolean
+  /** It lost its holder before the first step of the claim was journaled: it may be what killed the worker. */
+  isSuspect: boolean
 }
 
-/** Started runs without a living holder: handed back, or their worker's lease is over. Oldest first. */
+/** Started runs without a living holder: handed back, or their worker's lease is over. Suspects last, else oldest first. */
 export async function listOrphans(db: Db, at: Date, limit: number): Promise<Orphan[]> {
-  const rows = await db.query<{ id: RunId; claim: string | null; handed_back: boolean }>(
+  const rows = await db.query<{
+    id: RunId
+    claim: string | null
+    handed_back: boolean
+    is_suspect: boolean
+  }>(
     {
       name: 'list_orphans',
-      text: `(select id, claim, handed_back from run where state = 'running' and worker_id is null order by id limit $2)
-        union all
-        (select run.id, run.claim, run.handed_back from run left join worker on worker.id = run.worker_id
-         where run.worker_id is not null and (worker.id is null or worker.lease_until < $1) order by run.id limit $2)
-        order by id limit $2`,
+      text: `
+        select id, claim, handed_back, not handed_back and coalesce(fold::json ->> 'strikes', '0') <> '0' as is_suspect from (
+          select id, claim, handed_back, fold from run where state = 'running' and worker_id is null
+          union all
+          select run.id, run.claim, run.handed_back, run.fold from run left join worker on worker.id = run.worker_id
+          where run.worker_id is not null and (worker.id is null or worker.lease_until < $1)
+        ) as orphan order by is_suspect, id limit $2`,
     },
     [at, limit],
   )
-  return rows.map((row) => ({ id: row.id, claim: row.claim, handedBack: row.handed_back }))
+  return rows.map((row) => ({
+    id: row.id,
+    claim: row.claim,
+    handedBack: row.handed_back,
+    isSuspect: row.is_suspect,
+  }))
 }
 
 /** Runs whose deadline has passed, most overdue first. */

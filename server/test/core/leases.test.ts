@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { RunId } from '../../src/domain/facts.ts'
-import { ClaimLost, type HeldRun, type Performer } from '../../src/domain/performer.ts'
+import { ClaimLost, type Performer } from '../../src/domain/performer.ts'
 import { DatabaseError } from '../../src/storage/database-error.ts'
 import {
   type EngineRoom,
@@ -22,10 +22,10 @@ afterEach(() => room[Symbol.asyncDispose]())
 /** A lease so short that a test can wait for its end. Without `start` nobody renews it. */
 const SHORT = { leaseMs: 600, renewMs: 200, fenceMs: 400 }
 
-const aborted = (held: HeldRun): Promise<void> =>
+const aborted = ({ signal }: { signal: AbortSignal }): Promise<void> =>
   new Promise((resolve) => {
-    if (held.signal.aborted) resolve()
-    else held.signal.addEventListener('abort', () => resolve(), { once: true })
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', () => resolve(), { once: true })
   })
 
 const leaseUntil = async (workerId: string): Promise<number> => {
@@ -100,12 +100,13 @@ describe('a worker that cannot renew its lease', () => {
     const facts = factsOf(organization)
     let attempts = 0
     const performer: Performer = {
-      resumePoint: threeSteps.resumePoint,
+      ...threeSteps,
       perform: (held) => (++attempts === 1 ? patient.perform(held) : threeSteps.perform(held)),
     }
-    await using opened = await room.engine({ ...SHORT, performer })
+    const fenced = new AbortController()
+    await using opened = await room.engine({ ...SHORT, performer, onFenced: () => fenced.abort() })
     await opened.create(facts)
-    while (opened.complaints.length === 0) await new Promise((resolve) => setTimeout(resolve, 20))
+    await aborted(fenced)
     expect(opened.complaints).toEqual(['The lease could not be renewed in time; all work stops.'])
     // As after a freeze: the renewal succeeds again, and the rounds of the engine run as usual.
     opened.engine.start()
@@ -115,8 +116,9 @@ describe('a worker that cannot renew its lease', () => {
 
   test('takes nothing new while it is fenced', async () => {
     const organization = await room.organization()
-    await using frozen = await room.engine(SHORT)
-    while (frozen.complaints.length === 0) await new Promise((resolve) => setTimeout(resolve, 20))
+    const fenced = new AbortController()
+    await using frozen = await room.engine({ ...SHORT, onFenced: () => fenced.abort() })
+    await aborted(fenced)
     await using api = await room.engine({ slots: 0 })
     const facts = factsOf(organization)
     await api.create(facts)
@@ -153,6 +155,54 @@ describe('a poison run', () => {
     })
     for (const worker of dead) await worker[Symbol.asyncDispose]()
     expect(await room.findings()).toEqual([])
+  })
+})
+
+describe('runs that were at work when their worker died', () => {
+  test('before they had a step are tried one at a time, so that one bad run takes no other with it', async () => {
+    const organization = await room.organization()
+    const all = Array.from({ length: 4 }, () => factsOf(organization))
+    const first = gatedPerformer(patient)
+    const dead = await room.engine({ performer: first })
+    for (const facts of all) await dead.create(facts)
+    for (const { id } of all) await first.entered(id)
+    await room.database.query('delete from worker where id = $1', [dead.workerId])
+
+    const second = gatedPerformer()
+    await using survivor = await room.engine({ performer: second })
+    const { claims } = survivor.engine.rounds
+    for (const id of all.map((facts) => facts.id).toSorted()) {
+      await claims.tick()
+      await claims.tick()
+      await second.entered(id)
+      expect([...second.working]).toEqual([id])
+      second.release(id)
+      expect(await survivor.finished(id)).toMatchObject({ state: 'completed' })
+    }
+    await dead[Symbol.asyncDispose]()
+  })
+
+  test('all at once go on that had journaled a step', async () => {
+    const organization = await room.organization()
+    const all = Array.from({ length: 4 }, () => factsOf(organization))
+    const afterStep = gatedPerformer(patient)
+    const dead = await room.engine({
+      performer: {
+        ...threeSteps,
+        async perform(held) {
+          await takeStep(held, 1)
+          await afterStep.perform(held)
+        },
+      },
+    })
+    for (const facts of all) await dead.create(facts)
+    for (const { id } of all) await afterStep.entered(id)
+    await room.database.query('delete from worker where id = $1', [dead.workerId])
+    const gated = gatedPerformer(patient)
+    await using survivor = await room.engine({ performer: gated })
+    await survivor.engine.rounds.claims.tick()
+    expect(new Set(gated.working)).toEqual(new Set(all.map(({ id }) => id)))
+    await dead[Symbol.asyncDispose]()
   })
 })
 
@@ -235,7 +285,7 @@ describe('a database that goes away under the performer', () => {
     const facts = factsOf(organization)
     let attempts = 0
     const performer: Performer = {
-      resumePoint: threeSteps.resumePoint,
+      ...threeSteps,
       async perform(held) {
         if (++attempts <= 5) throw new DatabaseError(new Error('Connection terminated unexpectedly'))
         await threeSteps.perform(held)

@@ -10,6 +10,7 @@ import { newId } from '../../src/lib/id.ts'
 import { findAccount } from '../../src/storage/accounts.ts'
 import { insertGrant } from '../../src/storage/credits.ts'
 import { seeded } from '../crash/crash-rounds.ts'
+import { report } from '../harness/report.ts'
 import {
   type EngineRoom,
   factsOf,
@@ -304,14 +305,14 @@ test(
       }
       await play.finish()
     } catch (error) {
-      console.error(`seed ${SEED}, step ${history.length}: … ${history.slice(-20).join(', ')}`)
+      report(`seed ${SEED}, step ${history.length}: … ${history.slice(-20).join(', ')}`)
       throw error
     } finally {
       await play.close()
     }
     const counts: Record<string, number> = {}
     for (const name of history.flatMap((each) => each.split(' + '))) counts[name] = (counts[name] ?? 0) + 1
-    console.log(`seed ${SEED}: ${JSON.stringify(counts)}`)
+    report(`seed ${SEED}: ${JSON.stringify(counts)}`)
   },
   60_000 + STEPS * 100,
 )
