@@ -1,4 +1,17 @@
 import type { IncomingMessage } from 'node:http'
+import type { components } from '@octokit/openapi-types'
+import {
+  apiUrlOf,
+  presentComment,
+  presentFullPull,
+  presentFullRepository,
+  presentLabel,
+  presentPull,
+  presentStatus,
+  type Told,
+} from './github-answers.ts'
+
+type Schemas = components['schemas']
 
 export interface PullRequestRecord {
   number: number
@@ -54,9 +67,9 @@ interface Call extends GitHubRequest {
 }
 
 const DOCS = 'https://docs.github.com/rest'
-const refuse = (status: number, message: string, more: object = {}): Answer => ({
+const refuse = <Status extends number>(status: Status, message: string) => ({
   status,
-  body: { message, ...more, documentation_url: DOCS, status: String(status) },
+  body: { message, documentation_url: DOCS, status: String(status) } satisfies Schemas['basic-error'],
 })
 const missing = refuse(404, 'Not Found')
 const text = (value: unknown): string => (typeof value === 'string' ? value : '')
@@ -69,54 +82,18 @@ async function readBody(request: IncomingMessage): Promise<Body> {
   return typeof parsed === 'object' && parsed !== null ? { ...parsed } : {}
 }
 
-const presentUser = (login: string) => ({ login, id: 1, type: 'User', site_admin: false })
+const invalidPull = (error: { code: string; field?: string; message?: string }) => ({
+  status: 422 as const,
+  body: {
+    message: 'Validation Failed',
+    documentation_url: DOCS,
+    errors: [{ resource: 'PullRequest', ...error }],
+  } satisfies Schemas['validation-error'],
+})
 
-function presentRepository({ repository, host }: Pick<Call, 'repository' | 'host'>) {
-  const { owner, name } = repository
-  return {
-    id: 1,
-    name,
-    full_name: `${owner}/${name}`,
-    owner: presentUser(owner),
-    private: repository.private,
-    html_url: `${host}/${owner}/${name}`,
-    url: `${host}/api/v3/repos/${owner}/${name}`,
-    clone_url: `${host}/${owner}/${name}.git`,
-    default_branch: repository.defaultBranch,
-  }
-}
+const PULLS = '/repos/{owner}/{repo}/pulls'
 
-async function presentPull(call: Call, pull: PullRequestRecord) {
-  const { repository, headOf, host } = call
-  const side = async (branch: string) => ({
-    label: `${repository.owner}:${branch}`,
-    ref: branch,
-    sha: (await headOf(repository.folder, branch)) ?? '',
-    user: presentUser(repository.owner),
-    repo: presentRepository(call),
-  })
-  return {
-    id: pull.number,
-    number: pull.number,
-    state: pull.state,
-    locked: false,
-    title: pull.title,
-    body: pull.body,
-    draft: pull.draft,
-    user: presentUser('agentgate'),
-    labels: pull.labels.map((name) => ({ name })),
-    requested_reviewers: pull.reviewers.map(presentUser),
-    html_url: pull.url,
-    url: `${host}/api/v3/repos/${repository.owner}/${repository.name}/pulls/${pull.number}`,
-    head: await side(pull.head),
-    base: await side(pull.base),
-  }
-}
-
-const invalidPull = (error: object): Answer =>
-  refuse(422, 'Validation Failed', { errors: [{ resource: 'PullRequest', ...error }] })
-
-async function createPull(call: Call): Promise<Answer> {
+async function createPull(call: Call): Promise<Told<typeof PULLS, 'post'>> {
   const { repository, body, host, headOf } = call
   const head = text(body.head).replace(`${repository.owner}:`, '')
   const base = text(body.base)
@@ -144,10 +121,10 @@ async function createPull(call: Call): Promise<Answer> {
     url: `${host}/${repository.owner}/${repository.name}/pull/${number}`,
   }
   repository.pulls.push(pull)
-  return { status: 201, body: await presentPull(call, pull) }
+  return { status: 201, body: await presentFullPull(call, pull) }
 }
 
-async function listPulls(call: Call): Promise<Answer> {
+async function listPulls(call: Call): Promise<Told<typeof PULLS, 'get'>> {
   const wanted = call.url.searchParams
   const state = wanted.get('state') ?? 'open'
   const head = wanted.get('head')
@@ -160,35 +137,29 @@ async function listPulls(call: Call): Promise<Answer> {
   return { status: 200, body: await Promise.all(found.map((pull) => presentPull(call, pull))) }
 }
 
-const pullOf = (call: Call): PullRequestRecord | undefined =>
-  call.repository.pulls.find((pull) => pull.number === Number(call.caught[0]))
-
-async function withPull(
-  call: Call,
-  act: (pull: PullRequestRecord) => Answer | Promise<Answer>,
-): Promise<Answer> {
-  const pull = pullOf(call)
-  return pull === undefined ? missing : act(pull)
+function withPull(act: (call: Call, pull: PullRequestRecord) => Answer | Promise<Answer>) {
+  return (call: Call): Answer | Promise<Answer> => {
+    const pull = call.repository.pulls.find(({ number }) => number === Number(call.caught[0]))
+    return pull === undefined ? missing : act(call, pull)
+  }
 }
 
-async function getReference(call: Call): Promise<Answer> {
+async function getReference(call: Call): Promise<Told<'/repos/{owner}/{repo}/git/ref/{ref}', 'get'>> {
   const branch = call.caught[0] ?? ''
   const sha = await call.headOf(call.repository.folder, branch)
   if (sha === undefined) return missing
   return {
     status: 200,
-    body: { ref: `refs/heads/${branch}`, node_id: '', url: '', object: { type: 'commit', sha, url: '' } },
+    body: {
+      ref: `refs/heads/${branch}`,
+      node_id: 'REF_1',
+      url: `${apiUrlOf(call)}/git/refs/heads/${branch}`,
+      object: { type: 'commit', sha, url: `${apiUrlOf(call)}/git/commits/${sha}` },
+    },
   }
 }
 
-async function getBranch(call: Call): Promise<Answer> {
-  const branch = call.caught[0] ?? ''
-  const sha = await call.headOf(call.repository.folder, branch)
-  if (sha === undefined) return refuse(404, 'Branch not found')
-  return { status: 200, body: { name: branch, commit: { sha, url: '' }, protected: false } }
-}
-
-function setStatus(call: Call): Answer {
+function setStatus(call: Call): Told<'/repos/{owner}/{repo}/statuses/{sha}', 'post'> {
   const { body } = call
   const status = {
     sha: call.caught[0] ?? '',
@@ -198,49 +169,59 @@ function setStatus(call: Call): Answer {
     target_url: text(body.target_url) || null,
   }
   call.repository.statuses.push(status)
-  return { status: 201, body: { id: call.repository.statuses.length, ...status } }
+  return { status: 201, body: presentStatus(call, status) }
+}
+
+const getRepository = (call: Call): Told<'/repos/{owner}/{repo}', 'get'> => ({
+  status: 200,
+  body: presentFullRepository(call),
+})
+
+const getPull = async (
+  call: Call,
+  pull: PullRequestRecord,
+): Promise<Told<'/repos/{owner}/{repo}/pulls/{pull_number}', 'get'>> => ({
+  status: 200,
+  body: await presentFullPull(call, pull),
+})
+
+async function requestReviewers(
+  call: Call,
+  pull: PullRequestRecord,
+): Promise<Told<'/repos/{owner}/{repo}/pulls/{pull_number}/requested_reviewers', 'post'>> {
+  pull.reviewers = [...new Set([...pull.reviewers, ...texts(call.body.reviewers)])]
+  return { status: 201, body: await presentPull(call, pull) }
+}
+
+function addLabels(
+  call: Call,
+  pull: PullRequestRecord,
+): Told<'/repos/{owner}/{repo}/issues/{issue_number}/labels', 'post'> {
+  pull.labels = [...new Set([...pull.labels, ...texts(call.body.labels)])]
+  return { status: 200, body: pull.labels.map((name) => presentLabel(name, call)) }
+}
+
+function addComment(
+  call: Call,
+  pull: PullRequestRecord,
+): Told<'/repos/{owner}/{repo}/issues/{issue_number}/comments', 'post'> {
+  const { comments } = call.repository
+  const body = text(call.body.body)
+  comments.push({ number: pull.number, body })
+  return { status: 201, body: presentComment(call, body, comments.length) }
 }
 
 type Route = [method: string, path: RegExp, act: (call: Call) => Answer | Promise<Answer>]
 
 const ROUTES: readonly Route[] = [
-  ['GET', /^$/, (call) => ({ status: 200, body: presentRepository(call) })],
+  ['GET', /^$/, getRepository],
   ['GET', /^\/git\/ref\/heads\/(.+)$/, getReference],
-  ['GET', /^\/branches\/(.+)$/, getBranch],
   ['GET', /^\/pulls$/, listPulls],
   ['POST', /^\/pulls$/, createPull],
-  [
-    'GET',
-    /^\/pulls\/(\d+)$/,
-    (call) => withPull(call, async (pull) => ({ status: 200, body: await presentPull(call, pull) })),
-  ],
-  [
-    'POST',
-    /^\/pulls\/(\d+)\/requested_reviewers$/,
-    (call) =>
-      withPull(call, async (pull) => {
-        pull.reviewers = [...new Set([...pull.reviewers, ...texts(call.body.reviewers)])]
-        return { status: 201, body: await presentPull(call, pull) }
-      }),
-  ],
-  [
-    'POST',
-    /^\/issues\/(\d+)\/labels$/,
-    (call) =>
-      withPull(call, (pull) => {
-        pull.labels = [...new Set([...pull.labels, ...texts(call.body.labels)])]
-        return { status: 200, body: pull.labels.map((name) => ({ name })) }
-      }),
-  ],
-  [
-    'POST',
-    /^\/issues\/(\d+)\/comments$/,
-    (call) =>
-      withPull(call, (pull) => {
-        call.repository.comments.push({ number: pull.number, body: text(call.body.body) })
-        return { status: 201, body: { id: call.repository.comments.length, body: text(call.body.body) } }
-      }),
-  ],
+  ['GET', /^\/pulls\/(\d+)$/, withPull(getPull)],
+  ['POST', /^\/pulls\/(\d+)\/requested_reviewers$/, withPull(requestReviewers)],
+  ['POST', /^\/issues\/(\d+)\/labels$/, withPull(addLabels)],
+  ['POST', /^\/issues\/(\d+)\/comments$/, withPull(addComment)],
   ['POST', /^\/statuses\/([0-9a-f]{40})$/, setStatus],
 ]
 

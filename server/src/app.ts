@@ -1,6 +1,5 @@
 /** The only wiring: builds the rooms in order and closes them last to first. Tests use the same function. */
 import { readFileSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AGENTS } from './agents/coder.ts'
 import type { Config } from './config.ts'
@@ -20,6 +19,7 @@ import type { Clock } from './lib/clock.ts'
 import { newId } from './lib/id.ts'
 import { Loop } from './lib/loop.ts'
 import { Metrics } from './lib/metrics.ts'
+import { makeOwnFolder } from './lib/own-folder.ts'
 import { Meters } from './meters.ts'
 import { asStandardFetch } from './outbound/fetch-adapter.ts'
 import { createGuardedFetch, type GuardedFetch } from './outbound/guarded-fetch.ts'
@@ -110,7 +110,7 @@ interface Ground {
 }
 
 async function openGround(config: Config, effects: Effects, rooms: Rooms): Promise<Ground> {
-  await mkdir(config.dataDir, { recursive: true, mode: 0o700 })
+  await makeOwnFolder(config.dataDir)
   const { database, isEmbedded } = await openStorage(config, effects, rooms)
   await migrate(database, MIGRATIONS)
   for (const warning of await durabilityWarnings(database)) effects.log.warn({}, warning)
@@ -145,7 +145,12 @@ async function openClock(database: Database, { log }: Effects, rooms: Rooms): Pr
 
 async function openWork(config: Config, ground: Ground, publicUrl: () => string): Promise<Workshop> {
   if (config.role === 'api') return NO_WORKSHOP
-  return openWorkshop({ ...ground, config, publicUrl, onRedacted: () => ground.meters.redacted() })
+  return openWorkshop({
+    ...ground,
+    config,
+    publicUrl,
+    onMasked: (kind, count) => ground.meters.masked(kind, count),
+  })
 }
 
 /** What moves runs, and what follows from it. */

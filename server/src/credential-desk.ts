@@ -2,7 +2,7 @@ import type { Config } from './config.ts'
 import type { Mode } from './domain/facts.ts'
 import type { SigningSecret } from './domain/webhook.ts'
 import type { Clock } from './lib/clock.ts'
-import { redactor } from './lib/redact.ts'
+import { createRedactor, type Redaction, type Redactor, type RedactorOptions } from './lib/redact.ts'
 import type { Secret } from './lib/secret.ts'
 import type { Database } from './storage/database.ts'
 import {
@@ -12,6 +12,7 @@ import {
   listSealedGitCredentials,
   touchGitCredential,
 } from './storage/git-credentials.ts'
+import { findRedaction } from './storage/organizations.ts'
 import { findWebhookSecret, getOrInsertWebhookSecret, webhookSecretPlace } from './storage/webhook-secrets.ts'
 import { mintWebhookSecret } from './vault/keys.ts'
 import type { Vault } from './vault/vault.ts'
@@ -20,7 +21,8 @@ import { apiBaseUrlOf, forgeFor } from './workspaces/forges/forge-for.ts'
 import type { GitCredential } from './workspaces/remote.ts'
 import type { CredentialRequest } from './workspaces/workspaces.ts'
 
-type Clean = (text: string) => string
+/** How long the setting of an organisation is believed. */
+const REDACTION_MS = 5_000
 
 export interface CredentialDeskOptions {
   database: Database
@@ -34,6 +36,7 @@ export interface CredentialDeskOptions {
 /** Opens stored git credentials for the worker's own git and for forges, and to know what to mask; for nobody else. */
 export class CredentialDesk {
   readonly #options: CredentialDeskOptions
+  readonly #redactions = new Map<string, { redaction: Redaction; at: number }>()
 
   constructor(options: CredentialDeskOptions) {
     this.#options = options
@@ -77,12 +80,27 @@ export class CredentialDesk {
   }
 
   /** Masks this gateway's own keys and, where a run has a workspace, what its owner's git hosts accept. */
-  async cleanerOf(run: { organizationId: string; mode: Mode; hasWorkspace: boolean }): Promise<Clean> {
+  async redactorOf(
+    run: { organizationId: string; mode: Mode; hasWorkspace: boolean },
+    options: Pick<RedactorOptions, 'folders' | 'onMasked'>,
+  ): Promise<Redactor> {
     const { database, vault, config } = this.#options
     const keys = Object.values(config.providers).map(({ apiKey }) => apiKey.reveal())
     const rows = run.hasWorkspace ? await listSealedGitCredentials(database, run) : []
     const secrets = rows.map((row) => vault.open(row.sealed, gitCredentialPlace(row)).reveal())
-    return redactor([...keys, ...secrets])
+    const redaction = await this.#redaction(run.organizationId)
+    return createRedactor({ ...options, secrets: [...keys, ...secrets], redaction })
+  }
+
+  /** Asked once in a while, not for every run. */
+  async #redaction(organizationId: string): Promise<Redaction> {
+    const { database, clock } = this.#options
+    const known = this.#redactions.get(organizationId)
+    const at = clock.monotonic()
+    if (known !== undefined && at - known.at < REDACTION_MS) return known.redaction
+    const redaction = await findRedaction(database, organizationId)
+    this.#redactions.set(organizationId, { redaction, at })
+    return redaction
   }
 
   /** What signs the webhooks of an organisation or a tenant; made when it is first needed. */

@@ -4,6 +4,7 @@ import { MICRO_PER_CREDIT } from './domain/money.ts'
 import type { Refused } from './engine/engine.ts'
 import type { Committed } from './engine/mailbox.ts'
 import type { Counter, Gauge, Histogram, Metrics } from './lib/metrics.ts'
+import { MASK_KINDS, type MaskKind } from './lib/redact.ts'
 import type { Disk } from './storage/disk.ts'
 import type { Figures } from './storage/figures.ts'
 import type { AttemptOutcome } from './webhooks/relay.ts'
@@ -48,7 +49,7 @@ export class Meters implements AsyncDisposable {
       'webhook_attempts_total',
       'Attempts of webhook deliveries, by what came of them.',
     )
-    this.#redactions = counter('redactions_total', 'Texts of agents that a secret was masked in.')
+    this.#redactions = counter('redactions_total', 'Secrets masked in texts, by how they were told.')
     this.#purged = counter('purged_runs_total', 'Runs whose log was given up for removal after its time.')
     this.#swept = counter('swept_blobs_total', 'Blobs removed because nothing named them.')
     this.#runs = gauge('runs', 'Runs that wait for a worker or are held by one, by mode and state.')
@@ -72,7 +73,8 @@ export class Meters implements AsyncDisposable {
   #zero(): void {
     for (const why of REFUSALS) this.#refused.add({ why }, 0)
     for (const outcome of OUTCOMES) this.#attempts.add({ outcome }, 0)
-    const plain = [this.#leasesLost, this.#charged, this.#redactions, this.#purged, this.#swept]
+    for (const kind of MASK_KINDS) this.#redactions.add({ kind }, 0)
+    const plain = [this.#leasesLost, this.#charged, this.#purged, this.#swept]
     for (const each of plain) each.add({}, 0)
   }
 
@@ -100,8 +102,8 @@ export class Meters implements AsyncDisposable {
     this.#attempts.add({ outcome })
   }
 
-  redacted(): void {
-    this.#redactions.add()
+  masked(kind: MaskKind, count: number): void {
+    this.#redactions.add({ kind }, count)
   }
 
   purged(runs: number): void {

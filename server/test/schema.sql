@@ -6,6 +6,8 @@ table account with (fillfactor=50)
   reserved_micro bigint not null default 0
   spent_micro bigint not null default 0
   cycle_start timestamp with time zone not null
+  allocated_micro bigint not null default 0
+  constraint account_allocated_micro_check CHECK ((allocated_micro >= 0))
   constraint account_pkey PRIMARY KEY (organization_id, stripe)
   constraint account_reserved_micro_check CHECK ((reserved_micro >= 0))
   constraint account_spent_micro_check CHECK ((spent_micro >= 0))
@@ -61,6 +63,24 @@ table capacity with (fillfactor=50)
   running integer not null default 0
   constraint capacity_pkey PRIMARY KEY (scope)
   constraint capacity_running_check CHECK ((running >= 0))
+
+table credit_grant
+  id text not null
+  organization_id text not null
+  stripe integer not null default 0
+  class text not null
+  micro bigint not null
+  used_micro bigint not null default 0
+  expired_micro bigint not null default 0
+  expires_at timestamp with time zone
+  constraint credit_grant_check CHECK (((used_micro + expired_micro) <= micro))
+  constraint credit_grant_class_check CHECK ((class = ANY (ARRAY['included'::text, 'purchased'::text])))
+  constraint credit_grant_expired_micro_check CHECK ((expired_micro >= 0))
+  constraint credit_grant_id_check CHECK ((id ~~ 'txn\_%'::text))
+  constraint credit_grant_pkey PRIMARY KEY (id)
+  constraint credit_grant_used_micro_check CHECK ((used_micro >= 0))
+  CREATE INDEX credit_grant_end ON credit_grant USING btree (expires_at) WHERE ((expires_at IS NOT NULL) AND ((used_micro + expired_micro) < micro))
+  CREATE INDEX credit_grant_live ON credit_grant USING btree (organization_id, stripe) WHERE ((used_micro + expired_micro) < micro)
 
 table delivery
   id text not null
@@ -153,6 +173,22 @@ table lane with (fillfactor=50)
   constraint lane_pkey PRIMARY KEY (organization_id, mode, tenant_id, agent)
   constraint lane_weight_check CHECK ((weight > (0)::double precision))
 
+table late_usage
+  run_id text not null
+  step integer not null
+  organization_id text not null
+  tenant_id text not null
+  model text not null
+  input_tokens bigint not null
+  output_tokens bigint not null
+  cached_tokens bigint not null
+  cost_micro bigint not null
+  at timestamp with time zone not null
+  entry_id text
+  constraint late_usage_cost_micro_check CHECK ((cost_micro >= 0))
+  constraint late_usage_pkey PRIMARY KEY (run_id, step)
+  CREATE INDEX late_usage_open ON late_usage USING btree (run_id) WHERE (entry_id IS NULL)
+
 table ledger
   id text not null
   organization_id text not null
@@ -164,9 +200,10 @@ table ledger
   tenant_id text not null default ''::text
   description text not null default ''::text
   at timestamp with time zone not null
+  grant_id text
   constraint ledger_class_check CHECK ((class = ANY (ARRAY['included'::text, 'purchased'::text])))
   constraint ledger_id_check CHECK ((id ~~ 'txn\_%'::text))
-  constraint ledger_kind_check CHECK ((kind = ANY (ARRAY['grant'::text, 'reserve'::text, 'release'::text, 'deduct'::text, 'refund'::text, 'late'::text])))
+  constraint ledger_kind_check CHECK ((kind = ANY (ARRAY['grant'::text, 'reserve'::text, 'release'::text, 'deduct'::text, 'refund'::text, 'late'::text, 'expire'::text]))) NOT VALID
   constraint ledger_pkey PRIMARY KEY (id)
   CREATE INDEX ledger_list ON ledger USING btree (organization_id, at DESC, id DESC)
   CREATE INDEX ledger_run ON ledger USING btree (run_id) WHERE (run_id IS NOT NULL)
@@ -183,9 +220,11 @@ table organization
   name text not null
   created_at timestamp with time zone not null
   concurrency integer
+  redaction text not null default 'on'::text
   constraint organization_concurrency_check CHECK ((concurrency > 0))
   constraint organization_id_check CHECK ((id ~~ 'org\_%'::text))
   constraint organization_pkey PRIMARY KEY (id)
+  constraint organization_redaction_check CHECK ((redaction = ANY (ARRAY['on'::text, 'known_only'::text])))
 
 table purged_run
   run_id text not null

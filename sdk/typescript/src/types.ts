@@ -250,6 +250,8 @@ export interface Delivery {
   commit?: string
   prUrl?: string
   reason?: string
+  /** Added lines that look as if they held a secret: look at them before you merge. Absent for none. */
+  likelySecrets?: number
 }
 
 /** One thing a run waits for; enough to go on after losing everything else. */
@@ -392,10 +394,12 @@ export interface CreditBalance {
 export interface CreditTransaction {
   id: string
   type: 'deduction' | 'purchase' | 'refund' | 'grant'
-  /** Negative for a deduction. */
+  /** Negative for a deduction, and for what was taken back of a grant that ended. */
   amountCents: number
   runId: string | null
   description: string
+  /** Of a grant: when what is left of it is taken back. */
+  expiresAt: string | null
   createdAt: string
 }
 
@@ -415,6 +419,8 @@ export interface CreateGrantRequest {
   /** Included credits, or purchased ones. Default `grant`. */
   type?: 'grant' | 'purchase'
   reason?: string
+  /** When what is left of it is taken back. Default: never. */
+  expiresAt?: string
 }
 
 /** An API key, without its secret part. */

@@ -1,7 +1,7 @@
 import type { Clock } from '../lib/clock.ts'
 
 /** Why a call was ended from this side. */
-export type Ended = 'canceled' | 'silent' | 'too long'
+export type Ended = 'canceled' | 'silent' | 'too long' | 'too large'
 
 export interface CallLimits {
   /** How long one call may take in all. */
@@ -11,10 +11,12 @@ export interface CallLimits {
   clock: Clock
 }
 
-/** Ends a call that is canceled, silent or too long. */
+/** Ends a call that is canceled, silent, too long or refused. */
 export interface CallWatch {
   signal: AbortSignal
   alive(): void
+  /** More was answered than is taken. */
+  refuse(): void
   ended(): Ended | null
   end(): void
 }
@@ -40,6 +42,7 @@ export function watchCall(
       forgetSilence()
       if (ended === null) forgetSilence = clock.after(silenceTimeoutMs, () => stop('silent'))
     },
+    refuse: () => stop('too large'),
     ended: () => ended,
     end() {
       outer.removeEventListener('abort', cancel)

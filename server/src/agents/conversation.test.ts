@@ -159,3 +159,16 @@ test('an input that is an object is shown as JSON', () => {
     { role: 'user', content: '{\n  "a": 1\n}' },
   ])
 })
+
+test('words that fit no conversation are cut in it, and stay whole in the journal', () => {
+  const text = 'and so on '.repeat(100_000)
+  const journal = journalOf([{ calls: 1, resultChars: 10, feedback: false }])
+  const [step] = journal
+  const content = [{ type: 'text', text }]
+  if (step?.kind !== 'step') throw new Error('a journal begins with a step')
+  step.record = { model: MODEL, finish: 'tool-calls', messages: [{ role: 'assistant', content }] }
+  const messages = conversationOf({ input: 'Go.' }, journal, { model: MODEL, budgetTokens: 10_000 })
+  expect(estimateTokens(JSON.stringify(messages).length)).toBeLessThan(10_000)
+  expect(JSON.stringify(messages)).toContain('characters left out')
+  expect(content[0]?.text).toBe(text)
+})

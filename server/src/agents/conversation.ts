@@ -1,6 +1,8 @@
 import type { DriverContext, JournalEntry } from '../domain/agent.ts'
 import { isJsonObject, type JsonObject, type JsonValue } from '../domain/json.ts'
 import type { ToolCallId, ToolOutcome } from '../domain/tool-call.ts'
+import { cleanJson } from '../lib/clean-json.ts'
+import { type Clean, MASK } from '../lib/redact.ts'
 import { middleOut } from '../lib/text.ts'
 import { outcomesOf, type StepEntry } from './journal.ts'
 import { estimateTokens, FINISHES, type Finish } from './model-step.ts'
@@ -29,9 +31,42 @@ export function readRecord(record: JsonValue): StepRecord | null {
 }
 
 /**
+ * The record as it is kept: without secrets in what the model said. What a provider sealed cannot be read here and
+ * must go back as it came, so reasoning whose readable part holds a secret is left out with its seal.
+ */
+export function cleanRecord(record: JsonValue, clean: Clean): JsonValue {
+  const read = readRecord(record)
+  if (read === null) return cleanJson(record, clean)
+  const messages = read.messages.map((message): JsonObject => {
+    const { content } = message
+    if (!Array.isArray(content)) return { ...message, content: cleanJson(content ?? '', clean) }
+    return { ...message, content: content.filter(isJsonObject).flatMap((part) => cleanPart(part, clean)) }
+  })
+  return { model: read.model, finish: read.finish, messages }
+}
+
+function cleanPart(part: JsonObject, clean: Clean): JsonObject[] {
+  const { providerOptions, toolName, ...rest } = part
+  const shown = cleanJson(rest, clean)
+  if (part['type'] === 'reasoning' && providerOptions !== undefined && shown['text'] !== part['text'])
+    return []
+  return [
+    {
+      ...shown,
+      ...(typeof toolName === 'string' && { toolName: cleanName(toolName, clean) }),
+      ...(providerOptions !== undefined && { providerOptions }),
+    },
+  ]
+}
+
+/** Providers take back names of tools in letters, digits, `_` and `-` only. */
+export const cleanName = (name: string, clean: Clean): string => clean(name).replaceAll(MASK, '_secret_')
+
+/**
  * The conversation so far, as a pure function of the journal: the prompt, the recorded steps each with the
  * results of its calls, and feedback. Over the budget (estimated tokens) old results are left out first, then
- * the oldest steps give way to a list of what they did, at last long results are cut. The journal stays whole.
+ * the oldest steps give way to a list of what they did, at last long results and long words are cut. The journal
+ * stays whole.
  */
 export function conversationOf(
   context: Pick<DriverContext, 'input'>,
@@ -126,7 +161,8 @@ function withoutMetadata(part: JsonObject): JsonObject {
 
 /** The messages of an exchange; every call gets exactly one result. */
 function shown(exchange: Exchange, resultChars: number | null): JsonObject[] {
-  const messages = exchange.messages.filter(({ content }) => !Array.isArray(content) || content.length > 0)
+  const said = exchange.messages.filter(({ content }) => !Array.isArray(content) || content.length > 0)
+  const messages = said.map((message) => shortenedWords(message, resultChars))
   const results = (exchange.step?.calls ?? []).map((call): JsonObject => {
     const outcome = exchange.outcomes.get(call.id)
     const text = outcome?.content ?? 'The result of this call was lost.'
@@ -141,6 +177,17 @@ function shown(exchange: Exchange, resultChars: number | null): JsonObject[] {
   if (exchange.cutShort)
     messages.push(user('Your answer was cut off at its length limit. Go on in smaller steps.'))
   return [...messages, ...exchange.feedback.map(user)]
+}
+
+/** Where even the latest steps do not fit, what the model said is cut like a result; reasoning and calls stay whole. */
+function shortenedWords(message: JsonObject, chars: number | null): JsonObject {
+  const { content } = message
+  if (chars === null || chars <= ELIDED_CHARS || !Array.isArray(content)) return message
+  const parts = content.filter(isJsonObject).map((part) => {
+    const { type, text } = part
+    return type === 'text' && typeof text === 'string' ? { ...part, text: middleOut(text, chars) } : part
+  })
+  return { ...message, content: parts }
 }
 
 function shortened(text: string, chars: number | null): string {

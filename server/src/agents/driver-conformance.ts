@@ -6,6 +6,7 @@ import type {
   DriverEvent,
   DriverRun,
   JournalEntry,
+  Keeping,
   ScriptStep,
 } from '../domain/agent.ts'
 import type { RequestedCall, ToolDefinition, ToolOutcome } from '../domain/tool-call.ts'
@@ -41,6 +42,7 @@ export function contextOf(models: readonly string[], journal: readonly JournalEn
     tools: ['look', 'change', 'finish'].map(toolNamed),
     models,
     journal: structuredClone([...journal]),
+    keeping: { clean: (text) => text, keepCall: (call) => call },
     signal: new AbortController().signal,
   }
 }
@@ -177,6 +179,33 @@ export function driverConformance(name: string, open: (steps: ScriptStep[]) => P
           expect(bench.asked() - asked).toBe(FIRST_ROUND + askedAgain)
         }
       })
+
+    test('what an agent says is told without secrets, and it reads the same before a crash and after', async () => {
+      await using bench = await open([
+        { text: 'I say sesame.', calls: [{ tool: 'look', arguments: { at: 'sesame' } }] },
+        { text: 'Sesame it was: sesame.' },
+      ])
+      const keeping: Keeping = {
+        clean: (text) => text.replaceAll('sesame', '[secret]'),
+        keepCall: (call) => ({ ...call, arguments: { at: '[secret]' }, sealed: 'sealed' }),
+      }
+      const journal: JournalEntry[] = []
+      await readOut(bench.driver.start({ ...contextOf(bench.models), keeping }), journal, {
+        atWrite: 2,
+        lost: false,
+      })
+      expect(journal).toHaveLength(2)
+      expect(journal[0]).toMatchObject({
+        text: 'I say [secret].',
+        calls: [{ arguments: { at: '[secret]' }, sealed: 'sealed' }],
+      })
+      const end = await readOut(
+        bench.driver.resume({ ...contextOf(bench.models, journal), keeping }),
+        journal,
+      )
+      expect(end).toMatchObject({ output: 'Sesame it was: [secret].' })
+      expect(JSON.stringify(journal)).not.toContain('sesame')
+    })
 
     test('nothing follows from an event before the reader asks on', async () => {
       await using bench = await open(STEPS)

@@ -1,17 +1,16 @@
-import type { DriverContext, DriverEvent, DriverRun, JournalEntry } from '../domain/agent.ts'
+import type { DriverContext, DriverEvent, DriverRun, JournalEntry, Keeping } from '../domain/agent.ts'
+import { hasTokens } from '../domain/money.ts'
 import type { ToolOutcome } from '../domain/tool-call.ts'
 import { invariant } from '../lib/invariant.ts'
+import { cleanRecord } from './conversation.ts'
 import { positionOf, type StepEntry } from './journal.ts'
 
 /** What an agent made of being asked once: a step for the journal, or an end without one. */
-export type Asked =
-  | StepCompleted
-  | { type: 'finished'; output: DriverOutput }
-  | DriverFailed
-  | { type: 'stopped' }
+export type Asked = StepCompleted | { type: 'finished'; output: DriverOutput } | DriverFailed | DriverStopped
 
 type StepCompleted = Extract<DriverEvent, { type: 'step.completed' }>
 type DriverFailed = Extract<DriverEvent, { type: 'failed' }>
+type DriverStopped = Extract<DriverEvent, { type: 'stopped' }>
 type DriverOutput = Extract<DriverEvent, { type: 'finished' }>['output']
 
 /** One way of asking an agent for its next step. Yields what comes before the step (`step.started`, `text`). */
@@ -60,10 +59,14 @@ export function driveJournal(
       isAsking = true
       const asked = yield* ask({ journal, step, signal })
       isAsking = false
-      if (asked.type === 'stopped') return
-      yield asked
-      if (asked.type !== 'step.completed') return
-      journal.push(entryOf(asked, context.iteration))
+      if (asked.type === 'stopped' && !hasTokens(asked.spent)) return
+      if (asked.type !== 'step.completed') {
+        yield asked
+        return
+      }
+      const kept = keptOf(asked, context.keeping)
+      yield kept
+      journal.push(entryOf(kept, context.iteration))
       step += 1
     }
   }
@@ -80,6 +83,13 @@ export function driveJournal(
     },
   }
 }
+
+const keptOf = (event: StepCompleted, { clean, keepCall }: Keeping): StepCompleted => ({
+  ...event,
+  record: cleanRecord(event.record, clean),
+  text: clean(event.text),
+  calls: event.calls.map((call) => keepCall(call)),
+})
 
 const entryOf = (event: StepCompleted, iteration: number): StepEntry => ({
   kind: 'step',

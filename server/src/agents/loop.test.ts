@@ -179,6 +179,35 @@ test('reasoning sealed by one provider is not shown to another', async () => {
   expect(last).not.toContain('Secret thoughts')
 })
 
+const SESAME: ModelScript = ({ assistantTurns }) =>
+  assistantTurns === 0
+    ? {
+        text: 'I say sesame.',
+        reasoning: 'It is sesame.',
+        calls: [{ tool: 'look', arguments: { at: 'sesame' } }],
+      }
+    : { text: 'I see.' }
+
+test.each(['openai/gpt-5', 'anthropic/claude', 'local/small'])(
+  'a model (%s) reads its words back without secrets, the same before a crash and after',
+  async (model) => {
+    const at = await bench(SESAME)
+    const keeping: DriverContext['keeping'] = {
+      clean: (text) => text.replaceAll('sesame', '[secret]'),
+      keepCall: (call) => ({ ...call, arguments: { at: '[secret]' } }),
+    }
+    const change = { models: [model], keeping }
+    const { journal } = await drive(at, change)
+    const [, before] = at.server.requests
+    await drive(at, { ...change, journal: journal.slice(0, 2), nextStep: 2 })
+    const after = at.server.requests.at(-1)
+    expect(at.server.requests).toHaveLength(3)
+    expect(after?.body).toEqual(before?.body)
+    expect(JSON.stringify(after?.body)).toContain('I say [secret].')
+    expect(JSON.stringify([after?.body, journal])).not.toContain('sesame')
+  },
+)
+
 test('what failed tries cost is paid with the step', async () => {
   const usage = { inputTokens: 100, outputTokens: 10, cachedTokens: 0 }
   const at = await bench([{ text: 'Hello.', usage, fault: { kind: 'cut', times: 1 } }])

@@ -76,7 +76,8 @@ async function* askModels(
     yield { type: 'step.started', step, model, worstCase: worstCaseOf(request, options.client) }
     const { answer, wasted } = yield* askPatiently(request, options, { runId: context.runId, step, signal })
     spent = addTokens(spent, wasted)
-    if (answer.outcome === 'canceled') return { type: 'stopped' }
+    if (answer.outcome === 'canceled')
+      return { type: 'stopped', spent: addTokens(spent, answer.spent ?? NO_TOKENS) }
     if (answer.outcome === 'answered') return accepted(answer, { model, step, spent, clock: options.clock })
     last = answer
   }
@@ -112,7 +113,7 @@ async function* askPatiently(
     )
     if (!again) return { answer, wasted }
     await pause(clock, waitMs, signal)
-    if (signal.aborted) return { answer: { outcome: 'canceled' }, wasted }
+    if (signal.aborted) return { answer: { outcome: 'canceled', spent: null }, wasted }
   }
 }
 
@@ -134,6 +135,8 @@ async function* askStreaming(
     over = true
     wake()
   })
+  // Met where it is awaited, which is later while a reader thinks about a draft.
+  call.catch(() => undefined)
   try {
     for (;;) {
       if (draft !== '') {
@@ -141,7 +144,7 @@ async function* askStreaming(
         draft = ''
         yield { type: 'text', delta }
       } else if (over) return await call
-      else await Promise.race([call, new Promise<void>((resolve) => (wake = resolve))])
+      else await new Promise<void>((resolve) => (wake = resolve))
     }
   } finally {
     left.abort()

@@ -5,6 +5,7 @@ import { storable } from '../lib/text.ts'
 import { type CallLimits, type CallWatch, watchCall } from './call-watch.ts'
 import { answered, hear, newHeard, spentOf } from './model-answer.ts'
 import { failureOf } from './model-failure.ts'
+import { modelFetch } from './model-frames.ts'
 import { loadModel, type ProviderConfig } from './model-providers.ts'
 import {
   FINISHES,
@@ -50,6 +51,9 @@ interface Call {
   watch: CallWatch
 }
 
+/** Text, reasoning and arguments together: as much as a request to this gateway may hold, and more than models give. */
+export const MAX_ANSWER_CHARACTERS = 2 ** 20
+
 const notConfigured = (model: string): ModelFailure => ({
   outcome: 'failed',
   reason: 'driver_unavailable',
@@ -67,7 +71,8 @@ async function askOnce(request: ModelRequest, call: Call): Promise<ModelAnswer> 
   try {
     const { streamText, jsonSchema } = await import('ai')
     globalThis.AI_SDK_LOG_WARNINGS = false
-    const model = await loadModel(call.name, request.model.slice(call.name.length + 1), config)
+    const fetch = modelFetch(() => watch.alive())
+    const model = await loadModel(call.name, request.model.slice(call.name.length + 1), { ...config, fetch })
     const stream = streamText({
       model,
       system: request.instructions,
@@ -76,14 +81,13 @@ async function askOnce(request: ModelRequest, call: Call): Promise<ModelAnswer> 
       maxOutputTokens: options.maxOutputTokens,
       maxRetries: 0,
       abortSignal: watch.signal,
-      includeRawChunks: true,
       providerOptions: { openai: { store: false } },
       // Errors come as parts of the stream; without this they are printed too.
       onError: () => undefined,
     })
     for await (const part of stream.fullStream) {
-      watch.alive()
       hear(heard, part, request.onText)
+      if (heard.chars > MAX_ANSWER_CHARACTERS) watch.refuse()
     }
     if (watch.ended()) return stopped(watch, spentOf(request, heard))
     if (heard.error !== null)
@@ -119,7 +123,11 @@ const toMessages = (messages: readonly JsonObject[]): ModelMessage[] => messages
 
 function stopped(watch: CallWatch, spent: TokenUsage | null): ModelAnswer {
   const why = watch.ended()
-  if (why === 'canceled') return { outcome: 'canceled' }
+  if (why === 'canceled') return { outcome: 'canceled', spent }
+  if (why === 'too large') {
+    const most = MAX_ANSWER_CHARACTERS.toLocaleString('en')
+    return { ...cut(`answered with more than ${most} characters`), retryable: false, spent }
+  }
   return { ...cut(why === 'silent' ? 'went silent' : 'took too long over its answer'), spent }
 }
 

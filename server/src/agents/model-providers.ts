@@ -10,8 +10,13 @@ export interface ProviderConfig {
 }
 
 /** The SDK takes 110 to 220 ms to load: only who asks a model waits for it. */
-export async function loadModel(name: string, id: string, config: ProviderConfig): Promise<LanguageModel> {
+export async function loadModel(
+  name: string,
+  id: string,
+  { fetch, ...config }: ProviderConfig & { fetch: typeof globalThis.fetch },
+): Promise<LanguageModel> {
   const settings = {
+    fetch,
     apiKey: config.apiKey.reveal(),
     ...(config.baseUrl !== undefined && { baseURL: config.baseUrl }),
   }

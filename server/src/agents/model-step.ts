@@ -54,7 +54,8 @@ export type ModelAnswer =
       providerRequestId: string | null
     }
   | ModelFailure
-  | { outcome: 'canceled' }
+  /** `spent`: what the call cost, where the answer had begun. */
+  | { outcome: 'canceled'; spent: TokenUsage | null }
 
 /** Asks a model for exactly one step and never throws for what the provider did. */
 export interface ModelClient {

@@ -35,7 +35,7 @@ export function scriptedDriver(
       if (scripted === undefined) return { type: 'finished', output: lastText(steps) }
       yield { type: 'step.started', step, model: MODEL, worstCase: NO_TOKENS }
       await pause(clock, scripted.delayMs ?? 0, signal)
-      if (signal.aborted) return { type: 'stopped' }
+      if (signal.aborted) return { type: 'stopped', spent: NO_TOKENS }
       if (scripted.fail) return { type: 'failed', retryable: false, ...scripted.fail }
       if (scripted.text) yield { type: 'text', delta: scripted.text }
       return completed(scripted, step, clock)

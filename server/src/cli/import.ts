@@ -1,6 +1,7 @@
-import { access, mkdir } from 'node:fs/promises'
+import { access } from 'node:fs/promises'
 import { readConfig } from '../config.ts'
 import { notFound } from '../domain/error.ts'
+import { makeOwnFolder } from '../lib/own-folder.ts'
 import { databaseClock } from '../storage/database-clock.ts'
 import { importDatabase } from '../storage/import.ts'
 import { MIGRATIONS, migrate } from '../storage/migrate.ts'
@@ -15,7 +16,7 @@ export async function importFrom({ environment, terminal }: Context, file: strin
   await access(file).catch(() => {
     throw notFound(`The file ${file}`)
   })
-  await mkdir(config.dataDir, { recursive: true, mode: 0o700 })
+  await makeOwnFolder(config.dataDir)
   await using opened = await openDataDatabase(config, { mayJoin: false })
   const { database } = opened
   await migrate(database, MIGRATIONS)

@@ -2,11 +2,13 @@ import { Command, CommanderError } from 'commander'
 import { type Environment, readCommandLineSettings } from '../config.ts'
 import { VERSION } from '../version.ts'
 import { addCredentials } from './commands/credentials.ts'
+import { addCredits } from './commands/credits.ts'
 import { addDemo } from './commands/demo.ts'
 import { addDoctor } from './commands/doctor.ts'
 import { addExport } from './commands/export.ts'
 import { addImport } from './commands/import.ts'
 import { addKeys } from './commands/keys.ts'
+import { addOrganization } from './commands/organization.ts'
 import { addRuns } from './commands/runs.ts'
 import { addStart } from './commands/start.ts'
 import { addWebhooks } from './commands/webhooks.ts'
@@ -22,12 +24,7 @@ export async function runCommandLine(
 ): Promise<number> {
   const settings = readCommandLineSettings(environment)
   const terminal = new Terminal(host, settings)
-  host.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') return
-    // Nobody reads any more: a server ends in order, anything else at once.
-    if (host.listenerCount('SIGTERM') > 0) host.emit('SIGTERM', 'SIGTERM')
-    else host.exit(EXIT.ok)
-  })
+  outliveReaders(host)
   let code: number = EXIT.ok
   const program = createProgram({
     terminal,
@@ -47,6 +44,16 @@ export async function runCommandLine(
   }
 }
 
+/** Nobody reads any more: a server ends in order, anything else at once. Talk that is not heard ends nothing. */
+function outliveReaders(host: Host): void {
+  host.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') return
+    if (host.listenerCount('SIGTERM') > 0) host.emit('SIGTERM', 'SIGTERM')
+    else host.exit(EXIT.ok)
+  })
+  host.stderr.on('error', () => undefined)
+}
+
 function createProgram(context: Context): Command {
   const program = new Command('./agentgate')
     .description('AgentGate turns any AI agent into a dependable API.')
@@ -63,7 +70,9 @@ function createProgram(context: Context): Command {
     addRuns,
     addKeys,
     addCredentials,
+    addCredits,
     addWebhooks,
+    addOrganization,
     addDoctor,
     addExport,
     addImport,

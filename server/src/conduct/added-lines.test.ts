@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { addedLines } from './added-lines.ts'
+import { createRedactor } from '../lib/redact.ts'
+import { addedLines, linesWithSecrets } from './added-lines.ts'
 
 const linesOf = (...diff: string[]) => [...addedLines(diff.join('\n'))]
 
@@ -38,4 +39,19 @@ test('a deletion adds nothing, and quoted names are read', () => {
   expect(linesOf('--- a/x', '+++ /dev/null', '@@ -1,2 +0,0 @@', '-a', '-b')).toEqual([])
   const found = linesOf('+++ "b/caf\\303\\251\\t\\"x\\".txt"', '@@ -0,0 +1 @@', '+hello\r')
   expect(found).toEqual([{ path: 'café\t"x".txt', line: 1, text: 'hello' }])
+})
+
+test('added lines that look as if they held a secret are counted, removed and other ones are not', () => {
+  const diff = [
+    'diff --git a/one.env b/one.env',
+    '--- a/one.env',
+    '+++ b/one.env',
+    '@@ -1,2 +1,4 @@',
+    '-TOKEN=q7Zk2VbX9mTf4LsW',
+    '+TOKEN=Xk9Qz1Lw8Rt2Pv4M',
+    ' PASSWORD=q7Zk2VbX9mTf4LsW',
+    '+KEY_ID=AKIAIOSFODNN7EXAMPLE',
+    '+"integrity": "sha512-9qWOMFNxxLokERcms42rU0PTLqQmVs7g5E41TI4mCOxmpFayD1rfC7XxOL55cG9MBZLFlC31BrR37myMKardwg=="',
+  ].join('\n')
+  expect(linesWithSecrets(diff, createRedactor({ secrets: [] }).clean)).toBe(2)
 })

@@ -1,4 +1,5 @@
 import type { AddedLine } from '../gates/check.ts'
+import type { Clean } from '../lib/redact.ts'
 
 const HUNK = /^@@ -\d+(?:,\d+)? \+(\d+)(?:,(\d+))? @@/
 
@@ -22,6 +23,13 @@ export function* addedLines(diff: string): Generator<AddedLine> {
       left = Number(hunk[2] ?? 1)
     } else if (text.startsWith('+++ ')) path = newPath(text.slice(4))
   }
+}
+
+/** How many of the lines that a diff adds hold what would be masked elsewhere. */
+export function linesWithSecrets(diff: string, clean: Clean): number {
+  let count = 0
+  for (const { text } of addedLines(diff)) if (clean(text) !== text) count++
+  return count
 }
 
 function newPath(name: string): string {

@@ -1,11 +1,13 @@
 import type { AgentDriver, DriverContext, DriverEvent, DriverRun } from '../domain/agent.ts'
 import type { JsonValue } from '../domain/json.ts'
-import { NO_TOKENS } from '../domain/money.ts'
+import { hasTokens, NO_TOKENS, type TokenUsage } from '../domain/money.ts'
 import type { HeldRun } from '../domain/performer.ts'
+import { cleanJson } from '../lib/clean-json.ts'
 import type { Clock } from '../lib/clock.ts'
 import { middleOut } from '../lib/text.ts'
-import { type Clean, cleanJson } from './clean-json.ts'
 import { DraftGuard } from './draft-guard.ts'
+import { keepCall, type Secrecy } from './kept-call.ts'
+import type { RacePoint } from './race-points.ts'
 import { RunFails } from './run-fails.ts'
 import { runCall, summariseCall, type Toolbox } from './tool-pipeline.ts'
 
@@ -17,7 +19,8 @@ export interface AgentTurn {
   instructions: string
   toolbox: Toolbox
   clock: Clock
-  clean: Clean
+  secrecy: Secrecy
+  pause: (point: RacePoint) => Promise<void>
   /** Called when all calls of a step that may have changed the workspace are done, before the next step. */
   onSettled: (step: number) => Promise<void>
 }
@@ -32,7 +35,7 @@ export async function runAgentTurn(turn: AgentTurn): Promise<JsonValue> {
     for await (const event of driving.events) {
       if (event.type === 'finished') {
         await settled.settle()
-        return cleanJson(event.output, turn.clean)
+        return cleanJson(event.output, turn.secrecy.clean)
       }
       await take(turn, driving, settled, event)
     }
@@ -47,7 +50,7 @@ export async function runAgentTurn(turn: AgentTurn): Promise<JsonValue> {
   })
 }
 
-async function contextOf({ held, input, instructions, toolbox }: AgentTurn): Promise<DriverContext> {
+async function contextOf({ held, input, instructions, toolbox, secrecy }: AgentTurn): Promise<DriverContext> {
   const { facts, begunStep, iteration } = held.run
   return {
     runId: facts.id,
@@ -59,6 +62,7 @@ async function contextOf({ held, input, instructions, toolbox }: AgentTurn): Pro
     tools: [...toolbox.values()].map(({ definition }) => definition),
     models: facts.models,
     journal: await held.journal(),
+    keeping: { clean: secrecy.clean, keepCall: (call) => keepCall(call, secrecy) },
     signal: held.signal,
   }
 }
@@ -85,6 +89,7 @@ async function take(
       return
     case 'step.completed':
       settled.draft.flush()
+      await turn.pause('step.answered')
       await endStep(turn, event)
       return
     case 'tool.requested': {
@@ -94,8 +99,11 @@ async function take(
       driving.submitToolResult(event.call.id, outcome)
       return
     }
+    case 'stopped':
+      payFor(turn, settled.begun, event.spent)
+      return
     case 'failed':
-      payFor(turn, settled.begun, event)
+      payFor(turn, settled.begun, event.spent ?? NO_TOKENS)
       throw new RunFails({
         reason: event.reason,
         stage: 'agent',
@@ -105,13 +113,9 @@ async function take(
   }
 }
 
-/** A step that failed is paid for as far as the model had answered; written together with the run's end. */
-function payFor(
-  { held }: AgentTurn,
-  begun: StepTracker['begun'],
-  { spent = NO_TOKENS }: Extract<DriverEvent, { type: 'failed' }>,
-): void {
-  if (begun === null || spent.inputTokens + spent.outputTokens === 0) return
+/** A step without an end is paid for as far as the model had answered; written together with the run's next word. */
+function payFor({ held }: AgentTurn, begun: StepTracker['begun'], spent: TokenUsage): void {
+  if (begun === null || !hasTokens(spent)) return
   held.defer({ type: 'end_step', ...begun, usage: spent, usageReported: false, text: '', calls: [] })
 }
 
@@ -119,14 +123,13 @@ function payFor(
 const MESSAGE_CHARACTERS = 64 * 1024
 
 async function endStep(
-  { held, toolbox, clean }: AgentTurn,
+  { held, toolbox }: AgentTurn,
   event: Extract<DriverEvent, { type: 'step.completed' }>,
 ): Promise<void> {
-  const { step, model, usage, usageReported, record, calls } = event
-  const text = clean(event.text)
+  const { step, model, usage, usageReported, record, text, calls } = event
   const iteration = held.run.iteration.n
   const said = middleOut(text, MESSAGE_CHARACTERS)
-  const summaries = calls.map((call) => summariseCall(call, { toolbox, clean }))
+  const summaries = calls.map((call) => summariseCall(call, toolbox))
   held.defer({ type: 'end_step', step, model, usage, usageReported, text: said, calls: summaries }, [
     { kind: 'step', step, iteration, record, text, calls, usage },
   ])
@@ -142,7 +145,7 @@ class StepTracker {
   #touched: number | null = null
   constructor(turn: AgentTurn) {
     this.#turn = turn
-    this.draft = new DraftGuard(turn.clean, (text) => turn.held.draft(text))
+    this.draft = new DraftGuard(turn.secrecy.clean, (text) => turn.held.draft(text))
   }
   touched(step: number): void {
     this.#touched = step

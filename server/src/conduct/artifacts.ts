@@ -1,10 +1,11 @@
 import type { JournalEntry } from '../domain/agent.ts'
 import type { RunId } from '../domain/facts.ts'
+import { cleanJson } from '../lib/clean-json.ts'
 import type { Clock } from '../lib/clock.ts'
+import type { Clean } from '../lib/redact.ts'
 import { putArtifact } from '../storage/artifacts.ts'
 import { putBlob } from '../storage/blobs.ts'
 import type { Database } from '../storage/database.ts'
-import { type Clean, cleanJson } from './clean-json.ts'
 
 export interface Artifact {
   name: string

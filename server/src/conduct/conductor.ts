@@ -5,18 +5,21 @@ import type { Mode } from '../domain/facts.ts'
 import { isJsonObject, type JsonValue } from '../domain/json.ts'
 import { ClaimLost, type HeldRun, LimitReached, type Performer } from '../domain/performer.ts'
 import { type Run, stageOf } from '../domain/run.ts'
+import { cleanJson } from '../lib/clean-json.ts'
+import type { Clean } from '../lib/redact.ts'
 import { DeliveryError, SourceError } from '../workspaces/failures.ts'
 import { runAgentTurn } from './agent-turn.ts'
 import { keepArtifact, transcriptOf } from './artifacts.ts'
-import { type Clean, cleanJson } from './clean-json.ts'
+import type { Secrecy } from './kept-call.ts'
 import { OrderConduct, type OrderRoom } from './order.ts'
+import type { RacePoint } from './race-points.ts'
 import { RunFails } from './run-fails.ts'
 import { isOver } from './stopping.ts'
 
 export interface ConductorOptions extends OrderRoom {
   drivers: { loop: AgentDriver; scripted: AgentDriver }
-  /** Masks what this organisation and this gateway keep secret, and whatever is spelled like a key. */
-  cleanerOf: (run: { organizationId: string; mode: Mode; hasWorkspace: boolean }) => Promise<Clean>
+  /** Masks what this organisation and this gateway keep secret and, unless it said otherwise, what is likely to be. */
+  secrecyOf: (run: { organizationId: string; mode: Mode; hasWorkspace: boolean }) => Promise<Secrecy>
 }
 
 /** What a claimed run does: drive its agent and, for a work order, clone, verify and deliver around it. */
@@ -36,16 +39,19 @@ export class Conductor implements Performer {
 
   async perform(held: HeldRun): Promise<void> {
     const { organizationId, mode, order } = held.run.facts
-    const clean = await this.#options.cleanerOf({ organizationId, mode, hasWorkspace: order !== null })
+    const secrecy = await this.#options.secrecyOf({ organizationId, mode, hasWorkspace: order !== null })
+    const { clean } = secrecy
     const agent = this.#agentOf(held.run)
+    const pause = (point: RacePoint): Promise<void> => this.#options.pause(point, held.run.facts.id)
+    await pause('claim.taken')
     if (order === null) {
       const { clock } = this.#options
       const onSettled = async (): Promise<void> => undefined
-      const output = runAgentTurn({ held, ...agent, toolbox: new Map(), clock, clean, onSettled })
+      const output = runAgentTurn({ held, ...agent, toolbox: new Map(), clock, secrecy, pause, onSettled })
       await held.send(await output.then(completedWith, (error: unknown) => failing(held, error, clean)))
       return
     }
-    await using conduct = new OrderConduct(this.#options, { held, order, agent, clean })
+    await using conduct = new OrderConduct(this.#options, { held, order, agent, secrecy })
     let end: WorkCommand
     try {
       end = await conduct.perform()
@@ -55,6 +61,7 @@ export class Conductor implements Performer {
       end = failing(held, error, clean)
     }
     if (end.type === 'complete') await this.#keepTranscript(held, clean)
+    await pause('end.before')
     await held.send(end)
   }
 

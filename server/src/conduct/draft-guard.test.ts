@@ -1,12 +1,31 @@
+import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { redactor } from '../lib/redact.ts'
+import { createRedactor } from '../lib/redact.ts'
 import { DraftGuard } from './draft-guard.ts'
 
-test('a secret that arrives in pieces is masked, and all other text comes through', () => {
-  const shown: string[] = []
-  const guard = new DraftGuard(redactor(['hidden-token']), (text) => shown.push(text))
-  for (const delta of ['The tok', 'en is hid', 'den-to', 'ken', ' and no', 't more']) guard.take(delta)
-  expect(shown.join('')).toBe('The token is [secret] and not ')
+const { clean } = createRedactor({ secrets: ['hidden-token'] })
+const KEY = '-----BEGIN RSA PRIVATE KEY-----\nMIIEabc\ndef ghi\n-----END RSA PRIVATE KEY-----'
+const TEXT = `It is hidden-token.\nDB_PASSWORD = "q7Zk2VbX9mTf4LsW" and\nAuthorization: Bearer q7Zk2VbX9mTf4LsW\n${KEY}\nBye`
+
+function shown(pieces: readonly string[]): string {
+  const texts: string[] = []
+  const guard = new DraftGuard(clean, (text) => texts.push(text))
+  for (const piece of pieces) guard.take(piece)
   guard.flush()
-  expect(shown.join('')).toBe('The token is [secret] and not more')
+  return texts.join('')
+}
+
+test('a secret that arrives in pieces is masked, and all other text comes through', () => {
+  const cuts = fc.uniqueArray(fc.integer({ min: 0, max: TEXT.length }), { maxLength: 60 })
+  fc.assert(
+    fc.property(cuts, (places) => {
+      const edges = [0, ...places.toSorted((a, b) => a - b), TEXT.length]
+      const pieces = edges.slice(1).map((edge, at) => TEXT.slice(edges[at], edge))
+      expect(shown(pieces)).toBe(clean(TEXT))
+    }),
+  )
+  expect(shown(TEXT.split(''))).toBe(clean(TEXT))
+  expect(clean(TEXT)).toBe(
+    'It is [secret].\nDB_PASSWORD = "[secret]" and\nAuthorization: Bearer [secret]\n[secret]\nBye',
+  )
 })

@@ -1,9 +1,10 @@
-import type { Clean } from './clean-json.ts'
+import { settledLength } from '../lib/likely-secret.ts'
+import type { Clean } from '../lib/redact.ts'
 
-/** A longer word without an end is shown as it comes. */
+/** A longer beginning of what may be a secret is shown as it comes. */
 const HELD_CHARACTERS = 4_096
 
-/** Lets draft text through word by word, because half a secret cannot be told from other text. */
+/** Lets draft text through up to where a secret may have begun, because half of one cannot be told from other text. */
 export class DraftGuard {
   readonly #clean: Clean
   readonly #show: (text: string) => void
@@ -16,8 +17,7 @@ export class DraftGuard {
 
   take(delta: string): void {
     this.#held += delta
-    const end = Math.max(this.#held.lastIndexOf(' '), this.#held.lastIndexOf('\n')) + 1
-    this.#pass(this.#held.length > HELD_CHARACTERS ? this.#held.length : end)
+    this.#pass(this.#held.length > HELD_CHARACTERS ? this.#held.length : settledLength(this.#held))
   }
 
   flush(): void {

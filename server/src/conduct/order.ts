@@ -17,6 +17,7 @@ import { resolveGatePlan } from '../gates/plan.ts'
 import { GatePlanInvalid } from '../gates/plan-file.ts'
 import type { JailSlot, Jails } from '../jail/jail.ts'
 import type { Clock } from '../lib/clock.ts'
+import type { Clean } from '../lib/redact.ts'
 import { getBlob, putBlob } from '../storage/blobs.ts'
 import type { Database } from '../storage/database.ts'
 import { workspaceTools } from '../tools/workspace-tools.ts'
@@ -25,11 +26,12 @@ import type { Workspace } from '../workspaces/workspace.ts'
 import type { Workspaces } from '../workspaces/workspaces.ts'
 import { runAgentTurn } from './agent-turn.ts'
 import { type Artifact, keepArtifact } from './artifacts.ts'
-import type { Clean } from './clean-json.ts'
 import { gatesSoFar } from './gates-so-far.ts'
+import type { Secrecy } from './kept-call.ts'
 import { deliveryMode, publish } from './publication.ts'
+import type { Pause, RacePoint } from './race-points.ts'
 import { RunFails } from './run-fails.ts'
-import { runSetup, type SetupRules } from './setup-phase.ts'
+import { runSetup, type SetupRules, sharersOf } from './setup-phase.ts'
 import { isOver } from './stopping.ts'
 import { toolboxOf } from './tool-pipeline.ts'
 import { summarise, verify } from './verification.ts'
@@ -46,6 +48,7 @@ export interface OrderRoom {
   runUrl: (runId: string) => string
   /** Tells the room which slot's user owns a run's tree. */
   slots: Map<string, JailSlot>
+  pause: Pause
   log: { error(facts: object, sentence: string): void }
 }
 
@@ -59,7 +62,7 @@ export interface OrderParts {
   held: HeldRun
   order: OrderFacts
   agent: OrderAgent
-  clean: Clean
+  secrecy: Secrecy
 }
 
 export type Completion = Extract<WorkCommand, { type: 'complete' }>
@@ -72,18 +75,20 @@ export class OrderConduct implements AsyncDisposable {
   readonly #held: HeldRun
   readonly #order: OrderFacts
   readonly #agent: OrderAgent
+  readonly #secrecy: Secrecy
   readonly #clean: Clean
   #slot: JailSlot | null = null
   #workspace: Workspace | null = null
   /** What the gates found last; `null` when that was before this claim. */
   #gates: GateSummary[] | null = null
 
-  constructor(room: OrderRoom, { held, order, agent, clean }: OrderParts) {
+  constructor(room: OrderRoom, { held, order, agent, secrecy }: OrderParts) {
     this.#room = room
     this.#held = held
     this.#order = order
     this.#agent = agent
-    this.#clean = clean
+    this.#secrecy = secrecy
+    this.#clean = secrecy.clean
   }
 
   /** Throws `RunFails`, `SourceError`, `DeliveryError`, `LimitReached`, `ClaimLost`. */
@@ -135,6 +140,7 @@ export class OrderConduct implements AsyncDisposable {
 
   async #work(workspace: Workspace, slot: JailSlot): Promise<Completion> {
     const held = this.#held
+    await this.#pause('workspace.opened')
     const forge = await this.#forge()
     deliveryMode(this.#order, forge)
     const plan = await this.#resolvePlan(workspace)
@@ -195,9 +201,12 @@ export class OrderConduct implements AsyncDisposable {
     if (commands.length === 0) return []
     const keepLog = (data: string): Promise<void> =>
       this.#keep({ name: 'setup.log', data, mediaType: 'text/plain' })
-    const place = { slot, tree: workspace.tree, scratch, stage: 'workspace' as const }
+    const sharedBy = sharersOf(this.#held.run.facts)
+    const place = { slot, tree: workspace.tree, scratch, sharedBy, stage: 'workspace' as const }
+    await this.#pause('setup.before')
     const done = await runSetup({ rules, commands, ...place, clean: this.#clean, keepLog, signal })
     await workspace.ignoreUntracked()
+    await this.#pause('setup.done')
     return done
   }
 
@@ -215,13 +224,14 @@ export class OrderConduct implements AsyncDisposable {
   async #runAgent(workspace: Workspace, slot: JailSlot): Promise<JsonValue> {
     const held = this.#held
     const { clock } = this.#room
-    const clean = this.#clean
+    const secrecy = this.#secrecy
     const { driver, instructions, input } = this.#agent
     const executors = workspaceTools({
       root: workspace.tree,
       own: (path) => slot.own(path),
-      runCommand: async (command, { timeoutMs, signal }) =>
-        slot.run({
+      runCommand: async (command, { timeoutMs, signal }) => {
+        await this.#pause('command.before')
+        const result = await slot.run({
           argv: ['/bin/sh', '-c', command],
           workspace: workspace.tree,
           mounts: await workspace.mounts('/workspace'),
@@ -229,13 +239,28 @@ export class OrderConduct implements AsyncDisposable {
           timeoutMs,
           maxOutputBytes: 64 * 1024,
           signal,
-        }),
+        })
+        await this.#pause('command.done')
+        return result
+      },
     })
     const toolbox = toolboxOf(executors, held.run.facts.constraints)
+    const pause = (point: RacePoint): Promise<void> => this.#pause(point)
     const onSettled = async (step: number): Promise<void> => {
       await workspace.checkpoint(step, held.run.iteration.n)
+      await this.#pause('checkpoint.taken')
     }
-    const output = await runAgentTurn({ held, driver, input, instructions, toolbox, clock, clean, onSettled })
+    const output = await runAgentTurn({
+      held,
+      driver,
+      input,
+      instructions,
+      toolbox,
+      clock,
+      secrecy,
+      pause,
+      onSettled,
+    })
     await this.#seal(workspace)
     return output
   }
@@ -252,6 +277,7 @@ export class OrderConduct implements AsyncDisposable {
         ? null
         : await putBlob(db, data, { mediaType: 'application/x-git-bundle', at: new Date(clock.now()) })
     const { commit, tree, changed } = sealed
+    await this.#pause('iteration.sealed')
     await held.send({
       type: 'end_iteration',
       iteration: held.run.iteration.n,
@@ -268,8 +294,10 @@ export class OrderConduct implements AsyncDisposable {
     const { db, clock, setup, scratch } = this.#room
     const { n: iteration, commit } = held.run.iteration
     await held.send({ type: 'begin_verification', iteration, gates: plan.gates.map(({ name }) => name) })
-    const parts = { db, clock, held, plan, workspace, slot, setup, clean: this.#clean, scratch }
+    const pause = (point: RacePoint): Promise<void> => this.#pause(point)
+    const parts = { db, clock, held, plan, workspace, slot, setup, clean: this.#clean, scratch, pause }
     const verdict = await verify(parts, commit ?? workspace.baseCommit)
+    await this.#pause('gates.done')
     const gates = verdict.reports.map(summarise)
     this.#gates = gates
     if (verdict.verification !== 'failed') {
@@ -289,16 +317,14 @@ export class OrderConduct implements AsyncDisposable {
   async #deliver(workspace: Workspace, forge: Forge | 'test' | undefined): Promise<Delivery> {
     const held = this.#held
     const { iteration, facts } = held.run
-    const { repository } = this.#order.workspaceSource
     return publish({
       held,
+      pause: (point) => this.#pause(point),
       order: this.#order,
       workspace,
       commit: iteration.commit ?? workspace.baseCommit,
       gates: await this.#lastGates(),
       forge,
-      testUrlOf: (branch) =>
-        this.#room.workspaces.testRemote(organisationOf(facts), repository).urlOf(branch),
       runUrl: this.#room.runUrl(facts.id),
       clean: this.#clean,
       clock: this.#room.clock,
@@ -316,6 +342,10 @@ export class OrderConduct implements AsyncDisposable {
     if (Buffer.byteLength(data) <= MAX_OUTPUT_BYTES) return { output }
     await this.#keep({ name: 'output.json', data, mediaType: 'application/json' })
     return { output: null, outputUrl: `/v1/runs/${this.#held.run.facts.id}/artifacts/output.json` }
+  }
+
+  #pause(point: RacePoint): Promise<void> {
+    return this.#room.pause(point, this.#held.run.facts.id)
   }
 
   async #keepDiff(workspace: Workspace, commit: string): Promise<void> {

@@ -5,9 +5,10 @@ import type { HeldRun } from '../domain/performer.ts'
 import type { RequestedCall, ToolErrorCode, ToolExecutor, ToolOutcome } from '../domain/tool-call.ts'
 import type { Clock } from '../lib/clock.ts'
 import { canonicalJson, sha256 } from '../lib/hash.ts'
+import type { Clean } from '../lib/redact.ts'
 import { middleOut } from '../lib/text.ts'
 import { validateArguments } from '../tools/arguments.ts'
-import { type Clean, cleanJson } from './clean-json.ts'
+import { askedCall, type Secrecy } from './kept-call.ts'
 
 /** The tools of a run by name. */
 export type Toolbox = ReadonlyMap<string, ToolExecutor>
@@ -27,24 +28,20 @@ const NAME_CHARACTERS = 128
 const ARGUMENT_CHARACTERS = 4_096
 const PREVIEW_CHARACTERS = 1_024
 
-/** A call as its event shows it: secrets masked and long texts cut, the journal has them whole. */
-export function summariseCall(
-  call: RequestedCall,
-  { toolbox, clean }: Pick<CallContext, 'toolbox' | 'clean'>,
-): CallSummary {
-  const shown = cleanJson(call.arguments, clean)
-  const whole = JSON.stringify(shown).length <= ARGUMENT_CHARACTERS
+/** A kept call as its event shows it: long texts are cut, the journal has them whole. */
+export function summariseCall(call: RequestedCall, toolbox: Toolbox): CallSummary {
+  const whole = JSON.stringify(call.arguments).length <= ARGUMENT_CHARACTERS
   return {
     id: call.id,
-    name: shownName(call, clean),
-    arguments: whole ? shown : cut(shown),
+    name: shownName(call),
+    arguments: whole ? call.arguments : cut(call.arguments),
     argumentsTruncated: !whole,
     effect: toolbox.get(call.name)?.definition.effect ?? null,
   }
 }
 
 /** An agent may ask for a tool by any name at all. */
-const shownName = ({ name }: RequestedCall, clean: Clean): string => clean(name).slice(0, NAME_CHARACTERS)
+const shownName = ({ name }: RequestedCall): string => name.slice(0, NAME_CHARACTERS)
 
 function cut(value: JsonValue): JsonValue {
   if (typeof value === 'string') return middleOut(value, 512)
@@ -61,20 +58,20 @@ export interface CallContext {
   held: HeldRun
   toolbox: Toolbox
   clock: Clock
-  /** Masks secrets before anything of an outcome is stored or shown. */
-  clean: Clean
+  secrecy: Secrecy
 }
 
 /**
  * One requested call, in the order of the contract: name known, arguments against the schema, execution. Each
  * verdict is an event; what is wrong with a call goes back to the agent as a typed error, never to the executor.
+ * The executor gets the arguments as they were asked; everything that is stored or shown has no secrets.
  */
 export async function runCall(context: CallContext, step: number, call: RequestedCall): Promise<ToolOutcome> {
-  const { held, clock, clean } = context
-  const checked = check(context.toolbox, call)
+  const { held, clock, secrecy } = context
+  const checked = check(context.toolbox, askedCall(call, secrecy))
   const startedAt = clock.monotonic()
   if ('run' in checked) await begin(context, step, call)
-  const outcome = cleaned('run' in checked ? await checked.run(held.signal) : checked.refusal, clean)
+  const outcome = cleaned('run' in checked ? await checked.run(held.signal) : checked.refusal, secrecy.clean)
   held.signal.throwIfAborted()
   const durationMs = Math.round(clock.monotonic() - startedAt)
   const digest = sha256(
@@ -84,7 +81,7 @@ export async function runCall(context: CallContext, step: number, call: Requeste
   const result = outcome.ok
     ? { ok: true as const, preview }
     : { ok: false as const, code: outcome.code, message: preview }
-  const ended = { step, toolCallId: call.id, name: shownName(call, clean), durationMs, digest, result }
+  const ended = { step, toolCallId: call.id, name: shownName(call), durationMs, digest, result }
   held.defer({ type: 'end_tool', ...ended }, [{ kind: 'tool', step, callId: call.id, outcome }])
   return outcome
 }
@@ -95,6 +92,9 @@ async function begin({ held, toolbox }: CallContext, step: number, call: Request
   held.defer({ type: 'begin_tool', step, toolCallId, name })
   if (toolbox.get(name)?.definition.effect !== 'read') await held.flush()
 }
+
+const WITHHELD =
+  'The arguments hold a secret of the gateway, which no tool is given. Do what you were asked without it.'
 
 type Checked =
   | { run: (signal: AbortSignal) => Promise<ToolOutcome> }
@@ -111,6 +111,7 @@ function check(toolbox: Toolbox, call: RequestedCall): Checked {
   }
   const checked = validateArguments(executor.definition, call)
   if (!checked.ok) return refuse(checked.code, checked.content)
+  if (call.withheld && executor.definition.effect !== 'read') return refuse('not_allowed', WITHHELD)
   return { run: (signal) => executor.execute(checked.arguments, signal) }
 }
 

@@ -7,13 +7,14 @@ import { reportArtifact } from '../gates/feedback.ts'
 import { runGates, type Verdict } from '../gates/run-gates.ts'
 import type { JailSlot } from '../jail/command.ts'
 import type { Clock } from '../lib/clock.ts'
+import type { Clean } from '../lib/redact.ts'
 import type { Database } from '../storage/database.ts'
 import type { Workspace } from '../workspaces/workspace.ts'
 import { addedLines } from './added-lines.ts'
 import { keepArtifact } from './artifacts.ts'
-import type { Clean } from './clean-json.ts'
+import type { RacePoint } from './race-points.ts'
 import { RunFails } from './run-fails.ts'
-import { runSetup, type SetupRules } from './setup-phase.ts'
+import { runSetup, type SetupRules, sharersOf } from './setup-phase.ts'
 
 export interface VerificationParts {
   db: Database
@@ -25,6 +26,7 @@ export interface VerificationParts {
   setup: SetupRules
   /** Folder for the trees of gates and the socket of setups; every slot's uid can enter it. */
   scratch: string
+  pause: (point: RacePoint) => Promise<void>
   clean: Clean
 }
 
@@ -101,6 +103,7 @@ class GateTrees {
         preserveTimestamps: true,
       })
     }
+    await this.#parts.pause('gate.before')
     return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) }
   }
 
@@ -116,6 +119,7 @@ class GateTrees {
       slot,
       tree,
       scratch,
+      sharedBy: sharersOf(facts),
       stage: 'verification',
       clean,
       keepLog: async (data) => {

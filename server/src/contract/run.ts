@@ -104,6 +104,11 @@ const DeliveryResult = named(
     commit: optional(text('The commit that was verified and pushed.')),
     prUrl: optional(text('The pull request.')),
     reason: optional(text('Why less was delivered than was asked for, such as `no_forge`.')),
+    likelySecrets: optional(
+      count(
+        'Added lines that look as if they held a secret: look at them before you merge. Absent for none.',
+      ),
+    ),
   }),
 )
 

@@ -1,3 +1,4 @@
+import type { Clean } from '../lib/redact.ts'
 import type { JsonValue } from './json.ts'
 import type { TokenUsage } from './money.ts'
 import type { RequestedCall, ToolCallId, ToolDefinition, ToolOutcome } from './tool-call.ts'
@@ -17,6 +18,13 @@ export type JournalEntry =
   | { kind: 'tool'; step: number; callId: ToolCallId; outcome: ToolOutcome }
   | { kind: 'feedback'; step: number; iteration: number; text: string }
 
+/** Takes the secrets out of what an agent says. */
+export interface Keeping {
+  clean: Clean
+  /** The call with clean arguments, and with what is needed to carry it out as it was asked. */
+  keepCall: (call: RequestedCall) => RequestedCall
+}
+
 export interface DriverContext {
   runId: string
   mode: 'live' | 'test'
@@ -31,6 +39,11 @@ export interface DriverContext {
   models: readonly string[]
   /** Empty at the first start; at a resume everything that still counts. */
   journal: readonly JournalEntry[]
+  /**
+   * What is kept of the agent's own words. A driver passes each step through it before it tells of it, and goes on
+   * from what it told, so that the agent reads the same after a crash as before.
+   */
+  keeping: Keeping
   signal: AbortSignal
 }
 
@@ -59,6 +72,8 @@ export type DriverEvent =
   | { type: 'tool.requested'; step: number; call: RequestedCall }
   | { type: 'finished'; output: JsonValue }
   | { type: 'failed'; reason: DriverFailure; message: string; retryable: boolean; spent?: TokenUsage }
+  /** Work was told to stop while a model answered: what of the step is to be paid. Nothing follows it. */
+  | { type: 'stopped'; spent: TokenUsage }
 
 export type DriverFailure = 'model_error' | 'provider_auth_failed' | 'agent_error' | 'driver_unavailable'
 

@@ -112,4 +112,6 @@ export interface Delivery {
   commit?: string
   prUrl?: string
   reason?: string
+  /** Added lines that look as if they held a secret. */
+  likelySecrets?: number
 }

@@ -1,8 +1,9 @@
+import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { redactor } from './redact.ts'
+import { createRedactor } from './redact.ts'
 
 const TOKEN = 'host_9f2c7a+b/1=z "x'
-const clean = redactor([TOKEN, 'hunter22', 'ab'])
+const { clean, cleanKnown } = createRedactor({ secrets: [TOKEN, 'hunter22', 'ab'] })
 
 describe('a known secret is masked', () => {
   test.each([
@@ -32,7 +33,8 @@ describe('a known secret is masked', () => {
   })
 
   test('whole, where one secret begins like another', () => {
-    expect(redactor(['secret-one', 'secret-one-and-two'])('secret-one-and-two')).toBe('[secret]')
+    const both = createRedactor({ secrets: ['secret-one', 'secret-one-and-two'] })
+    expect(both.clean('secret-one-and-two')).toBe('[secret]')
   })
 })
 
@@ -44,7 +46,7 @@ test.each([
   ['MIIE', '-----BEGIN RSA PRIVATE KEY-----\nMIIEabc\ndef\n-----END RSA PRIVATE KEY-----'],
   ['MIIE', '-----BEGIN PRIVATE KEY-----\nMIIEabc cut off'],
 ])('what is spelled like a key (%s…) is masked to its end', (beginning, key) => {
-  const shown = redactor([])(`before ${key}`)
+  const shown = clean(`before ${key}`)
   expect(shown).toBe('before [secret]')
   expect(shown).not.toContain(beginning)
 })
@@ -60,4 +62,66 @@ test('a megabyte of almost-secrets takes no longer than a megabyte', () => {
     clean(part.repeat(Math.ceil(1_000_000 / part.length)))
   }
   expect(performance.now() - started).toBeLessThan(5_000)
+})
+
+const LIKELY = 'DB_PASSWORD=Xk9Qz1Lw8Rt2Pv4M'
+
+test('each way of telling a secret is counted, and guesses are left out where they are not wanted', () => {
+  const text = `hunter22 hunter22 AKIAIOSFODNN7EXAMPLE ${LIKELY}`
+  const counted: [string, number][] = []
+  const options = {
+    secrets: ['hunter22'],
+    onMasked: (...masked: [string, number]) => void counted.push(masked),
+  }
+  expect(createRedactor(options).clean(text)).toBe('[secret] [secret] [secret] DB_PASSWORD=[secret]')
+  expect(counted.splice(0)).toEqual([
+    ['known', 2],
+    ['form', 1],
+    ['likely', 1],
+  ])
+  const wary = createRedactor({ ...options, redaction: 'known_only' })
+  expect(wary.clean(text)).toBe(`[secret] [secret] AKIAIOSFODNN7EXAMPLE ${LIKELY}`)
+  expect(counted).toEqual([['known', 2]])
+})
+
+test('folders of this machine are hidden, whatever else is masked', () => {
+  for (const redaction of ['on', 'known_only'] as const) {
+    const { clean, cleanKnown } = createRedactor({ secrets: [], redaction, folders: ['/var/lib/gate/work'] })
+    expect(clean('at /var/lib/gate/work/git, not /var/lib/gate/workers')).toBe(
+      'at [host]/git, not /var/lib/gate/workers',
+    )
+    expect(cleanKnown('/var/lib/gate/work')).toBe('/var/lib/gate/work')
+  }
+})
+
+test('a value is secret by the name of its member, too', () => {
+  expect(clean('Xk9Qz1Lw8Rt2Pv4M', 'apiKey')).toBe('[secret]')
+  expect(clean('Xk9Qz1Lw8Rt2Pv4M', 'content')).toBe('Xk9Qz1Lw8Rt2Pv4M')
+  expect(cleanKnown('Xk9Qz1Lw8Rt2Pv4M', 'apiKey')).toBe('Xk9Qz1Lw8Rt2Pv4M')
+})
+
+test('masking again changes nothing', () => {
+  const piece = fc.oneof(
+    fc.constantFrom(
+      TOKEN,
+      'hunter22',
+      LIKELY,
+      'password: "',
+      'Authorization: Bearer ',
+      '[secret]',
+      '-----BEGIN PRIVATE KEY-----',
+      '\n',
+    ),
+    fc.string(),
+    fc.base64String({ minLength: 12, maxLength: 60 }),
+  )
+  const text = fc.array(piece, { maxLength: 12 }).map((pieces) => pieces.join(''))
+  fc.assert(
+    fc.property(text, (whole) => {
+      const once = clean(whole)
+      expect(once).not.toContain('hunter22')
+      expect(clean(once)).toBe(once)
+    }),
+    { numRuns: 500 },
+  )
 })

@@ -1,5 +1,10 @@
+import { isLikelySecret, isSecretName, likelySecrets } from './likely-secret.ts'
+
 /** What stands where a secret stood. */
 export const MASK = '[secret]'
+
+/** What stands where a path of this machine stood. */
+const HOST = '[host]'
 
 /**
  * Forms of credentials that carry their kind in their spelling, as patterns of the least that gives one away.
@@ -28,16 +33,74 @@ const FORMS = new RegExp(`(?:${SECRET_FORMS.join('|')})${REST}`, 'g')
 /** Shorter values are words of the language: masking them would spoil the text and hide nothing. */
 const MIN_SECRET_CHARACTERS = 6
 
-/**
- * Masks the given secrets in a text, as they are and as they look in base64, URLs and JSON, and whatever is spelled
- * like a key. Pure, and linear in the length of the text.
- */
-export function redactor(secrets: readonly string[]): (text: string) => string {
+/** Masks secrets in a text; `name` is of the member whose whole value the text is. */
+export type Clean = (text: string, name?: string) => string
+
+/** How a masked text was told to be secret: it is one of ours, is spelled like a key, or is named so and looks random. */
+export const MASK_KINDS = ['known', 'form', 'likely'] as const
+export type MaskKind = (typeof MASK_KINDS)[number]
+
+/** `on` masks all kinds, `known_only` nothing that is a guess. */
+export const REDACTIONS = ['on', 'known_only'] as const
+export type Redaction = (typeof REDACTIONS)[number]
+
+export interface RedactorOptions {
+  /** Masked as they are and as they look in base64, URLs and JSON. */
+  secrets: readonly string[]
+  redaction?: Redaction
+  /** Folders of this machine, which are nobody's business either; no secret is lost with them, and none is counted. */
+  folders?: readonly string[]
+  /** Hears of each text that something was masked in. */
+  onMasked?: (kind: MaskKind, count: number) => void
+}
+
+export interface Redactor {
+  /** Masks the given secrets and, unless told otherwise, what is likely to be one. Doing it again changes nothing. */
+  clean: Clean
+  /** Masks the given secrets and nothing else. */
+  cleanKnown: Clean
+}
+
+/** Pure but for `onMasked`, and linear in the length of a text. */
+export function createRedactor(options: RedactorOptions): Redactor {
+  const { secrets, redaction = 'on', folders = [], onMasked } = options
   const spellings = [...new Set(secrets.filter(isWorthMasking).flatMap(spellingsOf))]
   // At one place the longest spelling wins, so that nothing of a secret that contains another is left.
   const literals = spellings.toSorted((a, b) => b.length - a.length).map(escaped)
   const known = literals.length === 0 ? null : new RegExp(literals.join('|'), 'g')
-  return (text) => (known === null ? text : text.replace(known, MASK)).replace(FORMS, MASK)
+  const inFolders = folders.length === 0 ? null : new RegExp(`(?:${folders.map(escaped).join('|')})\\b`, 'g')
+  const replaced = (kind: MaskKind, text: string, pattern: RegExp): string => {
+    let count = 0
+    const masked = text.replace(pattern, () => {
+      count++
+      return MASK
+    })
+    if (count > 0) onMasked?.(kind, count)
+    return masked
+  }
+  const likely = (text: string, name: string): string => {
+    const found =
+      isSecretName(name) && isLikelySecret(text) ? [{ from: 0, to: text.length }] : likelySecrets(text)
+    if (found.length > 0) onMasked?.('likely', found.length)
+    return maskedAt(text, found)
+  }
+  const cleanKnown: Clean = (text) => (known === null ? text : replaced('known', text, known))
+  const cleanOurs: Clean = (text) => {
+    const masked = cleanKnown(text)
+    return inFolders === null ? masked : masked.replace(inFolders, HOST)
+  }
+  const clean: Clean = (text, name = '') => likely(replaced('form', cleanOurs(text), FORMS), name)
+  return { clean: redaction === 'on' ? clean : cleanOurs, cleanKnown }
+}
+
+function maskedAt(text: string, places: readonly { from: number; to: number }[]): string {
+  let masked = ''
+  let done = 0
+  for (const { from, to } of places) {
+    if (from > done || done === 0) masked += text.slice(done, from) + MASK
+    done = Math.max(done, to)
+  }
+  return masked + text.slice(done)
 }
 
 const isWorthMasking = (secret: string): boolean => secret.length >= MIN_SECRET_CHARACTERS

@@ -78,7 +78,7 @@ test('hooks, filters, monitors and drivers that an agent planted never run', asy
   await writeFile(join(tree, 'README.md'), 'changed\n')
 
   const sealed = await workThrough(source, workspace)
-  expect(sealed.files.map((file) => file.path)).toEqual([
+  expect(await workspace.changedPaths(sealed.commit)).toEqual([
     '.gitattributes',
     '.gitconfig',
     '.gitmodules',
@@ -162,7 +162,7 @@ test('a submodule stays as the base has it, whatever the agent put in its place'
   )
   await writeFile(join(workspace.tree, 'README.md'), 'changed\n')
   const sealed = await workThrough(source, workspace)
-  expect(sealed.files.map((file) => file.path)).toEqual(['README.md'])
+  expect(await workspace.changedPaths(sealed.commit)).toEqual(['README.md'])
   expect(canary.hasSung()).toBe(false)
 })
 
@@ -205,7 +205,7 @@ test('what git cannot hold is left out and named', async () => {
   writeFileSync(join(tree, 'sub/.GIT/config'), 'x')
   writeFileSync(join(tree, 'kept.txt'), 'kept\n')
   const sealed = await workspace.seal('x', 0)
-  expect(sealed.files.map((file) => file.path)).toEqual(['kept.txt'])
+  expect(await workspace.changedPaths(sealed.commit)).toEqual(['kept.txt'])
   expect(sealed.skipped.sort()).toEqual(['README.md', 'sub/.GIT/config'])
 })
 
@@ -228,7 +228,7 @@ test('odd names arrive unchanged: collisions of case, unicode, line ends, option
   ]
   for (const name of names) await writeFile(join(workspace.tree, name), name)
   const sealed = await workspace.seal('x', 0)
-  expect(sealed.files.map((file) => file.path).sort()).toEqual([...names].sort())
+  expect((await workspace.changedPaths(sealed.commit)).sort()).toEqual([...names].sort())
   const folder = join(source.root, 'gate')
   await workspace.checkoutTo(sealed.commit, folder)
   for (const name of names) expect(await readFile(join(folder, name), 'utf8')).toBe(name)
@@ -273,5 +273,6 @@ test('an index that claims nothing changed does not hide a change', async () => 
   writeFileSync(path, '# Shoq\n')
   execFileSync('touch', ['-d', `@${stamp}`, path])
   agentGit(workspace.tree, 'update-index', '--assume-unchanged', 'README.md')
-  expect((await workspace.seal('x', 0)).files.map((file) => file.path)).toEqual(['README.md'])
+  const sealed = await workspace.seal('x', 0)
+  expect(await workspace.changedPaths(sealed.commit)).toEqual(['README.md'])
 })

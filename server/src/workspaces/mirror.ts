@@ -30,6 +30,8 @@ export interface MirroredCommit {
   /** The bare repository that holds the commit. */
   folder: string
   commit: string
+  /** The commit's tree object. */
+  tree: string
   branch: string
 }
 
@@ -44,6 +46,8 @@ const FETCH_MS = 15 * 60_000
 const MEASURE_MS = 500
 const FETCH = ['fetch', '--prune', '--no-tags', '--no-write-fetch-head', '--quiet']
 const REFSPECS = ['+refs/heads/*:refs/heads/*', '+refs/tags/*:refs/tags/*']
+
+type FoundCommit = Pick<MirroredCommit, 'commit' | 'tree'>
 
 interface Head {
   branch: string
@@ -130,13 +134,13 @@ export class Mirrors {
     const head = await askHost(this.#git, request)
     const { branch } = head
     const warm = this.#folderOf(request)
-    const hasHead = (await this.#findCommit(warm, head.commit)) !== undefined
-    const found = hasHead ? await this.#findCommit(warm, commit ?? head.commit) : undefined
-    if (found !== undefined) return { folder: warm, branch, commit: found }
+    const newest = await this.#findCommit(warm, head.commit)
+    const found = commit === undefined || !newest ? newest : await this.#findCommit(warm, commit)
+    if (found !== undefined) return { folder: warm, branch, ...found }
     return this.#locked(request, async (folder) => ({
       folder,
       branch,
-      commit: await this.#fetchCommit(folder, request, head),
+      ...(await this.#fetchCommit(folder, request, head)),
     }))
   }
 
@@ -162,13 +166,15 @@ export class Mirrors {
     }
   }
 
-  /** The full name of a commit that the mirror holds. */
-  async #findCommit(folder: string, wanted: string): Promise<string | undefined> {
-    const name = ['rev-parse', '--verify', '--quiet', '--end-of-options', `${wanted}^{commit}`]
-    return (await this.#git(name, { gitDir: folder }).catch(() => undefined))?.text
+  /** A commit that the mirror holds, by its full name. */
+  async #findCommit(folder: string, wanted: string): Promise<FoundCommit | undefined> {
+    const show = ['log', '-1', '--format=%H %T', '--end-of-options', `${wanted}^{commit}`, '--']
+    const shown = await this.#git(show, { gitDir: folder }).catch(() => undefined)
+    const [commit, tree] = shown?.text.split(' ') ?? []
+    return commit && tree ? { commit, tree } : undefined
   }
 
-  async #fetchCommit(folder: string, request: MirrorRequest, head: Head): Promise<string> {
+  async #fetchCommit(folder: string, request: MirrorRequest, head: Head): Promise<FoundCommit> {
     const wanted = request.commit ?? head.commit
     if ((await this.#findCommit(folder, head.commit)) === undefined) await this.#update(folder, request)
     // A commit that no branch reaches any more: some hosts still give it when asked by its full name.

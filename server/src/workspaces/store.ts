@@ -1,7 +1,16 @@
-import { appendFile, copyFile, lstat, mkdir, readdir, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { appendFile, copyFile, lstat, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { newId } from '../lib/id.ts'
 import { SourceError } from './failures.ts'
 import { type Git, GitFailure, type GitOutput } from './git.ts'
+import {
+  isRegularFile,
+  isSubmodule,
+  LISTED_KEPT,
+  listTree,
+  readListing,
+  type TreeListing,
+} from './tree-listing.ts'
 
 /**
  * Owns: the worker's own git directory of one run, beside the tree and out of the agent's reach.
@@ -62,19 +71,44 @@ const NESTED_ROUNDS = 20
 const entries = (output: GitOutput): string[] => output.bytes.toString().split('\0').filter(Boolean)
 const zeroEnded = (paths: readonly string[]): string => paths.map((path) => `${path}\0`).join('')
 
-/** Lets a git directory read the mirror's objects instead of having copies. */
-export async function borrowObjects(gitDir: string, mirror: string): Promise<void> {
-  await mkdir(join(gitDir, 'objects', 'info'), { recursive: true })
-  await writeFile(join(gitDir, 'objects', 'info', 'alternates'), `${join(mirror, 'objects')}\n`)
+/** The list of a million files or so. */
+const LISTING_BYTES = 128 * 2 ** 20
+
+const STORE_CONFIG = '[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n'
+
+/** Who reads the file meanwhile sees the old content or the new. */
+async function replaceFile(path: string, content: string, aside = `${path}.${newId('new', Date.now())}`) {
+  await writeFile(aside, content)
+  await rename(aside, path)
 }
 
-/** Makes an empty store that borrows from a mirror, or leaves the one that is there as it is. */
-export async function createStore(git: Git, folder: string, mirror: string): Promise<void> {
-  await git(['init', '--quiet', '--bare', '--template=', '--', folder])
-  await borrowObjects(folder, mirror)
+/**
+ * Makes an empty git directory that reads a mirror's objects instead of having copies, or leaves the one that is
+ * there as it is. `head` is a name that git allows for a branch. What `git init` would do, without starting it.
+ */
+export async function createGitDir(
+  gitDir: string,
+  { mirror, config = STORE_CONFIG, head = 'main' }: { mirror: string; config?: string; head?: string },
+): Promise<void> {
+  for (const folder of ['objects/info', 'objects/pack', 'refs/heads', 'refs/tags'])
+    await mkdir(join(gitDir, folder), { recursive: true })
+  await replaceFile(join(gitDir, 'objects', 'info', 'alternates'), `${join(mirror, 'objects')}\n`)
+  await replaceFile(join(gitDir, 'config'), config)
+  // Last: without it git sees no repository.
+  await replaceFile(join(gitDir, 'HEAD'), `ref: refs/heads/${head}\n`)
 }
 
-/** A store made by `createStore`, with its run's tree. */
+/** What a new store begins with: a tree that was just checked out, and nothing of its own. */
+export interface Beginning {
+  commit: string
+  tree: string
+  /** `null` where it is too long to be kept. */
+  listing: TreeListing | null
+  /** The index that the checkout wrote, so that unchanged files need no second reading. */
+  index: string
+}
+
+/** A git directory made by `createGitDir`, with its run's tree. */
 export class Store {
   readonly #git: Git
   readonly #tree: string
@@ -82,6 +116,12 @@ export class Store {
   readonly #diskLimitBytes: number
   readonly #inStore: { gitDir: string; maxOutputBytes: number }
   readonly #inTree: { gitDir: string; workTree: string; timeoutMs: number; maxOutputBytes: number }
+  /** The tree object of the index, where it is known. */
+  #staged: string | null = null
+  /** Everything below `refs`, once it has been read: nobody else writes there. */
+  #refs: Map<string, StoredRef> | null = null
+  /** The commit that was listed last; `null` where the list was too long to be kept. */
+  #listed: { commit: string; listing: TreeListing | null } | null = null
 
   constructor({ git, folder, tree, diskLimitBytes }: StoreOptions) {
     this.#git = git
@@ -92,11 +132,14 @@ export class Store {
     this.#inTree = { ...this.#inStore, workTree: tree, timeoutMs: TREE_MS }
   }
 
-  /** Takes over the index that the first checkout wrote, so that unchanged files need no second reading. */
-  async adoptIndex(from: string): Promise<void> {
-    await copyFile(from, this.#index)
+  async begin({ commit, tree, listing, index }: Beginning): Promise<void> {
+    await copyFile(index, this.#index)
     await this.#git(['update-index', '-q', '--refresh'], this.#inTree).catch(() => undefined) // 1: something differs
-    await this.#freezeSubmodules()
+    if (listing === null) await this.#freezeSubmodules()
+    else await this.#freeze([...listing].flatMap(([path, entry]) => (isSubmodule(entry) ? [path] : [])))
+    this.#staged = tree
+    this.#refs = new Map()
+    this.#listed = { commit, listing }
   }
 
   /** Brings the index up to the tree and stores its content. */
@@ -106,6 +149,7 @@ export class Store {
       const skipped: string[] = []
       if (changed.length > 0) {
         await this.#refuseTooLarge(changed)
+        this.#staged = null
         await this.#git(['add', '--all', '--ignore-errors', '--', '.'], this.#inTree).catch(
           async (error: unknown) => {
             if (!(error instanceof GitFailure) || error.kind !== 'exit' || error.exitCode !== 1) throw error
@@ -113,7 +157,8 @@ export class Store {
           },
         )
       }
-      return { tree: (await this.#git(['write-tree'], this.#inTree)).text, skipped }
+      this.#staged ??= (await this.#git(['write-tree'], this.#inTree)).text
+      return { tree: this.#staged, skipped }
     })
   }
 
@@ -160,24 +205,39 @@ export class Store {
     return found?.text
   }
 
-  async setRef(name: string, to: string): Promise<void> {
-    await this.#git(['update-ref', name, to], this.#inStore)
+  /** As git would: by the name of its lock file, which no reader takes for a ref. */
+  async setRef({ name, commit, tree }: StoredRef): Promise<void> {
+    const refs = await this.#readRefs()
+    const path = join(this.#inStore.gitDir, name)
+    await mkdir(dirname(path), { recursive: true })
+    await replaceFile(path, `${commit}\n`, `${path}.lock`)
+    refs.set(name, { name, commit, tree })
   }
 
-  async deleteRefs(refs: readonly string[]): Promise<void> {
-    if (refs.length === 0) return
-    const input = refs.map((name) => `delete ${name}\n`).join('')
+  async deleteRefs(names: readonly string[]): Promise<void> {
+    if (names.length === 0) return
+    const refs = await this.#readRefs()
+    const input = names.map((name) => `delete ${name}\n`).join('')
     await this.#git(['update-ref', '--stdin'], { ...this.#inStore, input })
+    for (const name of names) refs.delete(name)
   }
 
   /** What stands below a prefix, in the order of the names. */
   async listRefs(prefix: string): Promise<StoredRef[]> {
+    const refs = [...(await this.#readRefs()).values()].filter(({ name }) => name.startsWith(prefix))
+    return refs.toSorted((a, b) => (a.name < b.name ? -1 : 1))
+  }
+
+  async #readRefs(): Promise<Map<string, StoredRef>> {
+    if (this.#refs !== null) return this.#refs
     const format = '--format=%(refname) %(objectname) %(tree)'
-    const listed = await this.#git(['for-each-ref', format, prefix], this.#inStore)
-    return listed.text.split('\n').flatMap((line) => {
+    const listed = await this.#git(['for-each-ref', format], this.#inStore)
+    const refs = listed.text.split('\n').flatMap((line) => {
       const [name, commit, tree] = line.split(' ')
       return name && commit && tree ? [{ name, commit, tree }] : []
     })
+    this.#refs = new Map(refs.map((ref) => [ref.name, ref]))
+    return this.#refs
   }
 
   /** Writes the files of a commit into an empty folder, through an index of its own. */
@@ -195,19 +255,34 @@ export class Store {
 
   /** The regular file at a path, or nothing; a link is not followed. */
   async readFile(commit: string, path: string, maxBytes: number): Promise<string | undefined> {
-    const [entry] = entries(await this.#git(['ls-tree', '-l', '-z', commit, '--', path], this.#inStore))
-    const [, id, size] = /^100\d{3} blob (\w+) +(\d+)\t/.exec(entry ?? '') ?? []
-    if (id === undefined) return undefined
-    if (Number(size) > maxBytes)
+    const listing = (await this.#list(commit)) ?? (await this.#listing([...listTree(commit), '--', path]))
+    const entry = listing.get(path)
+    if (entry === undefined || !isRegularFile(entry)) return undefined
+    if ((entry.bytes ?? 0) > maxBytes)
       throw new SourceError(
         'source_invalid',
         `The file ${path} of the repository is larger than ${maxBytes} bytes.`,
       )
-    return (await this.#git(['cat-file', 'blob', id], this.#inStore)).bytes.toString()
+    return (await this.#git(['cat-file', 'blob', entry.id], this.#inStore)).bytes.toString()
   }
 
   async listFiles(commit: string): Promise<string[]> {
-    return entries(await this.#git(['ls-tree', '-r', '--name-only', '-z', commit], this.#inStore))
+    const listing = (await this.#list(commit)) ?? (await this.#listing(listTree(commit)))
+    return [...listing.keys()]
+  }
+
+  /** Nothing where the list is too long to be kept. */
+  async #list(commit: string): Promise<TreeListing | null> {
+    if (this.#listed?.commit !== commit) {
+      const listing = await this.#listing(listTree(commit))
+      this.#listed = { commit, listing: listing.size > LISTED_KEPT ? null : listing }
+    }
+    return this.#listed.listing
+  }
+
+  async #listing(list: readonly string[]): Promise<TreeListing> {
+    const listed = await this.#git(list, { ...this.#inStore, maxOutputBytes: LISTING_BYTES })
+    return new Map(readListing(listed.bytes))
   }
 
   /** `asText` shows what git takes for binary too, so that a NUL hides nothing. */
@@ -224,16 +299,14 @@ export class Store {
   /** Every changed file with its added and removed lines; binary files count none. */
   async changes(from: string, to: string): Promise<ChangedFile[]> {
     const compare = ['diff-tree', '-r', '-z', '--no-ext-diff', '--no-textconv', '--no-renames']
-    const [statuses, counts] = await Promise.all([
-      this.#git([...compare, '--name-status', from, to], this.#inStore),
-      this.#git([...compare, '--numstat', from, to], this.#inStore),
-    ])
-    const status = entries(statuses)
-    return entries(counts).map((line, at) => {
+    const lines = entries(await this.#git([...compare, '--raw', '--numstat', from, to], this.#inStore))
+    // First a pair of entries for each file, `:modes and ids and status` and the path; then one for each with its counts.
+    const files = lines.findIndex((line, at) => at % 2 === 0 && !line.startsWith(':'))
+    return lines.slice(files < 0 ? lines.length : files).map((line, at) => {
       const [added = '', removed = '', ...path] = line.split('\t')
       return {
         path: path.join('\t'),
-        status: CHANGES[status[2 * at] ?? ''] ?? 'modified',
+        status: CHANGES[lines[2 * at]?.at(-1) ?? ''] ?? 'modified',
         added: Number(added) || 0,
         removed: Number(removed) || 0,
         binary: added === '-',
@@ -255,6 +328,7 @@ export class Store {
         environment: { GIT_ALLOW_PROTOCOL: 'file' },
       },
     )
+    this.#refs = null
   }
 
   /**
@@ -272,6 +346,7 @@ export class Store {
   }
 
   async #reset(to: string, ignored: string | undefined): Promise<void> {
+    this.#staged = null
     const readTree = () => this.#git(['read-tree', '--reset', '-u', to], this.#inTree)
     await readTree().catch(async (error: unknown) => {
       if (!(error instanceof GitFailure)) throw error
@@ -287,12 +362,16 @@ export class Store {
     await this.#git(['checkout-index', '--all', '--force', '--quiet'], call)
   }
 
-  /** Submodules are never looked into: a look would run git under the nested repository's configuration. */
   async #freezeSubmodules(): Promise<void> {
     const staged = entries(await this.#git(['ls-files', '--stage', '-z'], this.#inTree))
     const links = staged.filter((entry) => entry.startsWith('160000 '))
-    if (links.length === 0) return
-    const input = zeroEnded(links.map((entry) => entry.slice(entry.indexOf('\t') + 1)))
+    await this.#freeze(links.map((entry) => entry.slice(entry.indexOf('\t') + 1)))
+  }
+
+  /** Submodules are never looked into: a look would run git under the nested repository's configuration. */
+  async #freeze(submodules: readonly string[]): Promise<void> {
+    if (submodules.length === 0) return
+    const input = zeroEnded(submodules)
     await this.#git(['update-index', '-z', '--skip-worktree', '--stdin'], { ...this.#inTree, input })
   }
 

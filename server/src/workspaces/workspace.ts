@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { invariant } from '../lib/invariant.ts'
 import type { PushOptions, PushResult } from './delivery.ts'
 import { removeTree } from './remove-tree.ts'
-import type { ChangedFile, Store } from './store.ts'
+import type { Beginning, ChangedFile, Store } from './store.ts'
 
 /**
  * Owns: the files of one run: the tree that the agent changes, its checkpoints and its sealed commits.
@@ -29,8 +29,6 @@ export interface Sealed {
   tree: string
   /** Whether anything differs from the base commit. */
   changed: boolean
-  files: ChangedFile[]
-  stats: { files: number; added: number; removed: number }
   /** Paths that a commit cannot hold and that were left out. */
   skipped: string[]
 }
@@ -59,6 +57,7 @@ export interface WorkspaceParts {
   /** The bare mirror whose objects the run borrows. */
   mirror: string
   baseCommit: string
+  baseTree: string
   baseBranch: string
   /** Gives the tree to the user that the agent runs as. */
   own(path: string): Promise<void>
@@ -85,6 +84,8 @@ export class Workspace {
   readonly baseBranch: string
   readonly #parts: WorkspaceParts
   readonly #store: Store
+  /** The last one, unless it is large: several gates search it. */
+  #searched: { commit: string; diff: string } | null = null
 
   constructor(parts: WorkspaceParts) {
     this.#parts = parts
@@ -92,6 +93,11 @@ export class Workspace {
     this.tree = parts.folder.tree
     this.baseCommit = parts.baseCommit
     this.baseBranch = parts.baseBranch
+  }
+
+  /** Takes over the tree as it was just checked out; once, before anything else. */
+  begin(beginning: Beginning): Promise<void> {
+    return this.#store.begin(beginning)
   }
 
   /**
@@ -129,8 +135,8 @@ export class Workspace {
     const about = { message: `Checkpoint in iteration ${iteration}\n`, atSeconds: 0 }
     if (ignored !== undefined) parents.push(await store.commit({ tree: ignored, parents: [], ...about }))
     const commit = await store.commit({ tree, parents, ...about })
-    await store.setRef(checkpointRef(step), commit)
-    return { commit, changed: tree !== (last?.tree ?? (await store.treeOf(this.baseCommit))) }
+    await store.setRef({ name: checkpointRef(step), commit, tree })
+    return { commit, changed: tree !== (last?.tree ?? this.#parts.baseTree) }
   }
 
   /** Returns the tree to the newest checkpoint at or before `step`, else to the base, and forgets later ones. */
@@ -149,23 +155,15 @@ export class Workspace {
     const store = this.#store
     const base = this.baseCommit
     const { tree, skipped } = await store.stage()
-    const stats = { files: 0, added: 0, removed: 0 }
-    if (tree === (await store.treeOf(base)))
-      return { commit: base, tree, changed: false, files: [], stats, skipped }
+    if (tree === this.#parts.baseTree) return { commit: base, tree, changed: false, skipped }
     const commit = await store.commit({
       tree,
       parents: [base],
       message: `${message.trim()}\n`,
       atSeconds: Math.floor(atMs / 1000),
     })
-    await store.setRef(`${SEALED}${commit}`, commit)
-    const files = await store.changes(base, commit)
-    for (const file of files) {
-      stats.files++
-      stats.added += file.added
-      stats.removed += file.removed
-    }
-    return { commit, tree, changed: true, files, stats, skipped }
+    await store.setRef({ name: `${SEALED}${commit}`, commit, tree })
+    return { commit, tree, changed: true, skipped }
   }
 
   /** What another machine needs beyond the base commit; empty for the base commit itself. */
@@ -184,7 +182,7 @@ export class Workspace {
     await this.#store.unbundle(bundleFile)
     const [sealed] = await this.#store.listRefs(SEALED)
     const checkpoints = await this.#store.listRefs(CHECKPOINTS)
-    if (sealed && checkpoints.length === 0) await this.#store.setRef(checkpointRef(0), sealed.commit)
+    if (sealed && checkpoints.length === 0) await this.#store.setRef({ ...sealed, name: checkpointRef(0) })
     return this.restore()
   }
 
@@ -196,14 +194,22 @@ export class Workspace {
 
   /** For searching: all that a commit changed, binary files too; nothing where it is more than can be searched. */
   async searchableDiff(commit: string): Promise<string | undefined> {
+    if (this.#searched?.commit === commit) return this.#searched.diff
     const whole = { maxBytes: SEARCHED_BYTES, asText: true }
     const { bytes, truncated } = await this.#store.diff(this.baseCommit, commit, whole)
-    return truncated ? undefined : bytes.toString()
+    if (truncated) return undefined
+    const diff = bytes.toString()
+    if (bytes.length <= DIFF_BYTES) this.#searched = { commit, diff }
+    return diff
   }
 
-  /** Paths that a sealed commit added, changed or deleted. */
+  /** What a sealed commit added, changed or deleted. */
+  changes(commit: string): Promise<ChangedFile[]> {
+    return this.#store.changes(this.baseCommit, commit)
+  }
+
   async changedPaths(commit: string): Promise<string[]> {
-    return (await this.#store.changes(this.baseCommit, commit)).map(({ path }) => path)
+    return (await this.changes(commit)).map(({ path }) => path)
   }
 
   /** What the setup installed, and is not tracked, stays out of checkpoints and commits. */

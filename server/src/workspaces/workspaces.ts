@@ -1,6 +1,5 @@
 import { chmod, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { pathToFileURL } from 'node:url'
 import { sha256 } from '../lib/hash.ts'
 import { type AddressGuard, createAddressGuard, type Resolve } from '../outbound/address-guard.ts'
 import {
@@ -16,7 +15,8 @@ import { createGit, type Git, GitFailure } from './git.ts'
 import { Mirrors } from './mirror.ts'
 import { type GitCredential, openRemote, parseRepositoryUrl, type Remote } from './remote.ts'
 import { removeTree } from './remove-tree.ts'
-import { borrowObjects, createStore, Store } from './store.ts'
+import { createGitDir, Store } from './store.ts'
+import { LISTED_KEPT, listTree, readListing, type TreeEntry, type TreeListing } from './tree-listing.ts'
 import { CHECKPOINTS, type RunFolder, runFolder, stepOf, Workspace } from './workspace.ts'
 
 export interface CredentialRequest {
@@ -62,6 +62,7 @@ interface About {
   repository: string
   mirror: string
   baseCommit: string
+  baseTree: string
   baseBranch: string
 }
 
@@ -80,6 +81,8 @@ const AGENT_CONFIG = `[core]
 const TREE_MS = 10 * 60_000
 /** The list of a million files or so. */
 const LIST_BYTES = 128 * 2 ** 20
+/** Names that git allows without being asked; it allows many more. */
+const PLAIN_BRANCH = /^[A-Za-z0-9_]+([-/][A-Za-z0-9_]+)*$/
 /** What a small file takes on a disk. */
 const BLOCK_BYTES = 4_096
 
@@ -114,11 +117,13 @@ export class Workspaces {
     const remote = await this.#remoteFor(request, 'read')
     const wanted = { organisation, remote, branch, commit, signal }
     const found = await this.#mirrors.fetch(wanted)
+    await this.#checkBranch(found.branch)
     const about = {
       organisation,
       repository,
       mirror: found.folder,
       baseCommit: found.commit,
+      baseTree: found.tree,
       baseBranch: found.branch,
     }
     try {
@@ -175,11 +180,10 @@ export class Workspaces {
     return workspace
   }
 
-  /** The bare repository that test runs deliver to, and where a person finds a branch of it. */
-  testRemote(organisation: string, repository: string): { folder: string; urlOf(branch: string): string } {
+  /** The bare repository that test runs deliver to. Where it is on this machine is told to nobody. */
+  testRemote(organisation: string, repository: string): string {
     const name = `${sha256(`${organisation}\n${repository}`).slice(0, 40)}.git`
-    const folder = join(this.#options.root, 'test-remotes', name)
-    return { folder, urlOf: (branch) => `${pathToFileURL(folder).href}#${encodeURIComponent(branch)}` }
+    return join(this.#options.root, 'test-remotes', name)
   }
 
   /** Removes the folders of all runs that are not named, and answers how many there were. */
@@ -201,6 +205,7 @@ export class Workspaces {
   }
 
   async #checkBranch(branch: string): Promise<void> {
+    if (PLAIN_BRANCH.test(branch)) return
     await this.#git(['check-ref-format', '--branch', branch]).catch(() => {
       throw new SourceError('source_invalid', 'The branch is not a name that git allows.')
     })
@@ -208,52 +213,53 @@ export class Workspaces {
 
   async #build(runId: string, folder: RunFolder, about: About): Promise<Workspace> {
     await removeTree(folder.path)
-    await this.#refuseTooLarge(about)
+    const listing = await this.#listBase(about)
     await mkdir(folder.path, { recursive: true, mode: 0o711 })
-    await this.#plantTree(folder, about)
-    await createStore(this.#git, folder.store, about.mirror)
+    const index = await this.#plantTree(folder, about)
+    await createGitDir(folder.store, { mirror: about.mirror })
     await chmod(folder.store, 0o700)
     await this.#options.own?.(folder.tree, runId)
-    await this.#store(folder).adoptIndex(join(folder.tree, '.git', 'index'))
+    const workspace = this.#workspace(runId, folder, about)
+    await workspace.begin({ commit: about.baseCommit, tree: about.baseTree, listing, index })
     await writeFile(`${folder.about}.new`, JSON.stringify(about))
     await rename(`${folder.about}.new`, folder.about)
-    return this.#workspace(runId, folder, about)
+    return workspace
   }
 
   /** A small pack can hold a huge tree: what a checkout would take is known before it is made. */
-  async #refuseTooLarge({ mirror, baseCommit }: About): Promise<void> {
+  async #listBase({ mirror, baseCommit }: About): Promise<TreeListing | null> {
     const { diskLimitBytes } = this.#options
     const refuse = (cause?: unknown): never => {
       const limit = Math.round(diskLimitBytes / 1e6)
       const sentence = `The files of the repository take more than the ${limit} MB allowed for a workspace.`
       throw new SourceError('disk_limit', sentence, cause === undefined ? {} : { cause })
     }
-    const list = ['ls-tree', '-r', '-l', '-z', baseCommit]
     const call = { gitDir: mirror, timeoutMs: TREE_MS, maxOutputBytes: LIST_BYTES }
-    const listed = await this.#git(list, call).catch((error: unknown) => {
+    const listed = await this.#git(listTree(baseCommit), call).catch((error: unknown) => {
       if (error instanceof GitFailure && error.kind === 'flood') return refuse(error)
       throw error
     })
+    const listing = new Map<string, TreeEntry>()
     let bytes = 0
-    for (const entry of listed.bytes.toString().split('\0')) {
-      const [, size] = /^\d+ blob \w+ +(\d+)\t/.exec(entry) ?? []
-      if (size !== undefined) bytes += Math.max(Number(size), BLOCK_BYTES)
+    for (const [path, entry] of readListing(listed.bytes)) {
+      if (entry.bytes !== null) bytes += Math.max(entry.bytes, BLOCK_BYTES)
       if (bytes > diskLimitBytes) refuse()
+      if (listing.size <= LISTED_KEPT) listing.set(path, entry)
     }
+    return listing.size > LISTED_KEPT ? null : listing
   }
 
-  /** The tree at the base commit, with a `.git` for the agent's convenience. */
-  async #plantTree(folder: RunFolder, { baseBranch, baseCommit, mirror }: About): Promise<void> {
+  /** The tree at the base commit, with a `.git` for the agent's convenience; answers where its index is. */
+  async #plantTree(folder: RunFolder, { baseBranch, baseCommit, mirror }: About): Promise<string> {
     const agents = join(folder.tree, '.git')
-    await this.#git(['init', '--quiet', '--template=', `--initial-branch=${baseBranch}`, '--', folder.tree])
-    await borrowObjects(agents, mirror)
-    for (const place of [agents, folder.guard]) {
-      await mkdir(join(place, 'hooks'), { recursive: true })
-      await writeFile(join(place, 'config'), AGENT_CONFIG)
-    }
+    await createGitDir(agents, { mirror, config: AGENT_CONFIG, head: baseBranch })
+    await writeFile(join(agents, 'packed-refs'), `${baseCommit} refs/heads/${baseBranch}\n`)
+    await mkdir(join(agents, 'hooks'))
+    await mkdir(join(folder.guard, 'hooks'), { recursive: true })
+    await writeFile(join(folder.guard, 'config'), AGENT_CONFIG)
     const inTree = { gitDir: agents, workTree: folder.tree, timeoutMs: TREE_MS }
-    await this.#git(['update-ref', `refs/heads/${baseBranch}`, baseCommit], inTree)
     await this.#git(['read-tree', '--reset', '-u', baseCommit], inTree)
+    return join(agents, 'index')
   }
 
   #store(folder: RunFolder): Store {
@@ -292,8 +298,8 @@ export class Workspaces {
       const { url, call } = await this.#remoteFor(about, 'publish')
       return { address: url.href, url, call }
     }
-    const address = this.testRemote(about.organisation, about.repository).folder
-    await createStore(this.#git, address, about.mirror)
+    const address = this.testRemote(about.organisation, about.repository)
+    await createGitDir(address, { mirror: about.mirror })
     return { address, call: { environment: { GIT_ALLOW_PROTOCOL: 'file' } } }
   }
 

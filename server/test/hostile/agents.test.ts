@@ -6,9 +6,26 @@ vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
 describe.skipIf(lackingJail !== null)('an agent that means harm', () => {
   let arena: Arena
   beforeAll(async () => {
-    arena = await startArena()
+    arena = await startArena({}, [{ text: 'I go on and on. '.repeat(330_000) }])
   })
   afterAll(() => arena?.[Symbol.asyncDispose]())
+
+  test('answers with 5 MB: its run fails by name and is charged for it, and another one goes on', async () => {
+    const delivery = { mode: 'none' } as const
+    const [talking, working] = await Promise.all([
+      arena.try({ live: true, order: { delivery } }),
+      arena.try({ steps: ANSWER, order: { gatePlan: ANSWERED } }),
+    ])
+    expect(talking.run).toMatchObject({
+      state: 'failed',
+      statusReason: 'model_error',
+      error: { retryable: false, message: expect.stringContaining('more than 1,048,576 characters') },
+      usage: { outputTokens: expect.any(Number) },
+    })
+    expect(talking.run.usage.outputTokens).toBeGreaterThan(200_000)
+    expect(talking.text.length).toBeLessThan(2 ** 20)
+    expect(working.run).toMatchObject({ state: 'completed', verification: 'passed' })
+  })
 
   test('leaves daemons behind: they end with the command', async () => {
     const seen = await arena.try({

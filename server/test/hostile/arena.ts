@@ -138,8 +138,10 @@ export async function startArena(env: Record<string, string> = {}, script: Model
     const transcript = (artifacts.get('transcript.jsonl') ?? '').split('\n').filter(Boolean)
     const outcomes = transcript.map((line) => JSON.parse(line)).filter(({ kind }) => kind === 'tool')
     const branch = String(run.delivery?.branch ?? '')
-    const at = (args: string[]): Promise<string | undefined> =>
-      gitIn(testRemote(root, run.prUrl), args).catch(() => undefined)
+    const at = async (args: string[]): Promise<string | undefined> => {
+      const remote = await testRemoteWith(root, branch)
+      return remote === undefined ? undefined : gitIn(remote, args).catch(() => undefined)
+    }
     return {
       run,
       events,
@@ -183,10 +185,15 @@ export async function startArena(env: Record<string, string> = {}, script: Model
   }
 }
 
-/** Where test runs deliver to, from the address that they give their pull request. */
-const testRemote = (root: string, prUrl: string | null): string => {
-  const name = /([0-9a-f]{40}\.git)/.exec(prUrl ?? '')?.[1] ?? 'none'
-  return join(root, 'git', 'test-remotes', name)
+/** The bare repository that a test run delivered its branch to; it has the run's id in its name. */
+export async function testRemoteWith(root: string, branch: string): Promise<string | undefined> {
+  const folder = join(root, 'git', 'test-remotes')
+  for (const name of await leftIn(folder)) {
+    const remote = join(folder, name)
+    if (await gitIn(remote, ['rev-parse', '--verify', `refs/heads/${branch}`]).catch(() => undefined))
+      return remote
+  }
+  return undefined
 }
 
 export async function gitIn(folder: string, args: readonly string[]): Promise<string> {

@@ -25,23 +25,23 @@ describe.skipIf(lackingJail !== null)('secrets, each with a value that stands no
   let repository: string
   const canaries = new Map<string, string>()
   const seen: Seen[] = []
-  let told: Seen | undefined
   const sampled = { commands: new Set<string>(), jails: new Set<string>() }
 
   /** A model that knows what it was told in the prompt, and looks for more. */
   const script = (request: ModelRequest): ModelStep => {
     const token = canaries.get('git credential') ?? ''
+    // Nothing is carried out with a secret that is known; one that an agent puts together cannot be known before.
+    const made = `echo ${token.split('').toReversed().join('')} | rev`
     const echoes = JSON.stringify(request.body).includes('#echo')
     const steps: ModelStep[] = echoes
       ? [
           {
-            ...call('run_command', {
-              command: `echo ${token}; echo ${token} | base64; echo ${token} >> notes.txt`,
-            }),
+            ...call('run_command', { command: `${made}; ${made} | base64; ${made} >> notes.txt` }),
             text: `It is ${token}.`,
           },
+          call('run_command', { command: `echo ${token} >> more-notes.txt` }),
           write('token.txt', `${token}\n`),
-          call('read_file', { path: 'token.txt' }),
+          call('read_file', { path: 'notes.txt' }),
           call('search', { pattern: token }),
           call(`no_such_${token}`, { [token]: token }),
           finish(`The token is ${token}.`),
@@ -113,9 +113,11 @@ describe.skipIf(lackingJail !== null)('secrets, each with a value that stands no
   test('are given back by a model that was told one', async () => {
     const taskPrompt = promptWith(canaries.get('git credential') ?? '')
     const order = { taskPrompt, webhookUrl: arena.here.receiver.url }
-    told = await arena.try({ repository, live: true, order })
+    const told = await arena.try({ repository, live: true, order })
     expect(told.run).toMatchObject({ state: 'completed', output: 'The token is [secret].' })
     expect(told.outcomes[0]?.content).toMatch(/^\[exit code 0[\s\S]*\[secret\]\n\[secret\]/)
+    expect(told.outcomes.slice(1, 3)).toMatchObject([{ code: 'not_allowed' }, { code: 'not_allowed' }])
+    expect(told.run.delivery).toMatchObject({ likelySecrets: 1 })
     seen.push(told)
   })
 
@@ -143,7 +145,7 @@ describe.skipIf(lackingJail !== null)('secrets, each with a value that stands no
       expect(found(readFileSync(`${parentPath}/${name}`).toString('latin1')), name).toEqual([])
   })
 
-  test('are in no table, apart from the order that one was written into and its private journal', async () => {
+  test('are in no table, apart from the order that one was written into', async () => {
     const { database } = arena.here.gate.app
     const tables = await database.query<{ name: string }>(
       "select quote_ident(tablename) as name from pg_tables where schemaname = 'public' order by 1",
@@ -154,8 +156,6 @@ describe.skipIf(lackingJail !== null)('secrets, each with a value that stands no
     for (const { name } of tables) {
       const rows = await database.query<{ text: string }>(`select t::text as text from ${name} t`)
       for (const { text } of rows) {
-        // The private journal keeps a model's words as they were: it has to be given them back.
-        if (name === 'step' && text.includes(told?.run.id ?? 'no run')) continue
         for (const what of found(text.replaceAll(prompt, ''))) leaks.push(`${name}: ${what}`)
       }
     }

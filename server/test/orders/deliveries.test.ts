@@ -1,5 +1,3 @@
-import { execFileSync } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type GitHost, startGitHost } from '../../../demo/git-host.ts'
 import type { Run } from '../../../sdk/typescript/src/index.ts'
@@ -224,10 +222,11 @@ describe('a test key', () => {
       cost: { credits: 0 },
       delivery: { mode: 'pull_request', branch: `agentgate/${run.id}`, prUrl: run.prUrl },
     })
-    const place = new URL(run.prUrl ?? '')
-    const bare = fileURLToPath(new URL(place.pathname, 'file:'))
-    const show = ['--git-dir', bare, 'show', `${decodeURIComponent(place.hash.slice(1))}:answer.txt`]
-    expect(execFileSync('git', ['-c', 'safe.directory=*', ...show]).toString()).toBe('right\n')
+    expect(run.prUrl).toBe(`${gate.url}/v1/runs/${run.id}/artifacts/changes.diff`)
+    const headers = { authorization: `Bearer ${gate.testKey}` }
+    const change = await fetch(run.prUrl ?? '', { headers })
+    expect(change.status).toBe(200)
+    expect(await change.text()).toContain('+++ b/answer.txt\n@@ -0,0 +1 @@\n+right\n')
     expect(
       hosted.host.requests.filter(({ path }) => path.startsWith('/api/') || path.includes('receive-pack')),
     ).toEqual([])

@@ -18,6 +18,7 @@ const SLEEP = '86412.75'
 
 const book = {
   silent: [write('draft.txt', 'begun\n'), { fault: HANG }],
+  answering: [{ text: 'I think about it. '.repeat(400), fault: { kind: 'hang', after: 8 } as const }],
   sleeping: [write('draft.txt', 'begun\n'), call('run_command', { command: `sleep ${SLEEP}` })],
   pausing: [
     write('answer.txt', 'right\n'),
@@ -38,10 +39,12 @@ const isAsleep = (): boolean =>
     }
   })
 
+/** Runs whose model has begun to answer. */
+const drafted = new Set<string>()
 let cases: Cases
 let repository: string
 beforeAll(async () => {
-  cases = await startCases(stories(book))
+  cases = await startCases(stories(book), {}, { onDraft: (runId) => drafted.add(runId) })
   repository = (await cases.host()).repository
 })
 afterAll(() => cases[Symbol.asyncDispose]())
@@ -81,6 +84,20 @@ describe('a cancel', () => {
     expect((await cases.here.gate.client.runs.cancel(id)).state).toBe('canceled')
   })
 
+  test('while the model answers charges what it had said, before the end is told', async () => {
+    const id = await cases.submit({ repository, story: 'answering' })
+    await expect.poll(() => drafted.has(id), { interval: 20, timeout: 60_000 }).toBe(true)
+    await cases.here.gate.client.runs.cancel(id)
+    const run = await cases.wait(id)
+    expect(run).toMatchObject({ state: 'canceled', usage: { steps: 1 } })
+    expect(run.usage.inputTokens).toBeGreaterThan(100)
+    expect(run.usage.outputTokens).toBeGreaterThan(0)
+    expect((await cases.events(id)).slice(-2).map(({ type }) => type)).toEqual([
+      'step.completed',
+      'run.canceled',
+    ])
+  })
+
   test('while a command runs leaves no process behind', async () => {
     const id = await cases.submit({ repository, story: 'sleeping' })
     await expect.poll(isAsleep, { interval: 20, timeout: 60_000 }).toBe(true)
@@ -96,6 +113,21 @@ describe('a cancel', () => {
       code: 'RUN_FINISHED',
     })
   })
+})
+
+test('limit_time is told when the work has stopped and what there is of it is kept', async () => {
+  const constraints = { maxDurationSeconds: 3 }
+  const runs = await Promise.all(
+    ['sleeping', 'silent'].map((story) => cases.run({ repository, story, constraints })),
+  )
+  expect(isAsleep()).toBe(false)
+  for (const run of runs) {
+    expectFailure(run, { reason: 'limit_time', stage: 'agent', says: /3 seconds/ })
+    const artifacts = await cases.artifacts(run.id)
+    expect([...artifacts.keys()].toSorted()).toEqual(['changes.diff', 'transcript.jsonl'])
+    for (const { createdAt } of artifacts.values())
+      expect(Date.parse(createdAt)).toBeLessThanOrEqual(Date.parse(run.completedAt ?? ''))
+  }
 })
 
 describe('a retry', () => {

@@ -5,6 +5,7 @@ import { pullRequestBody } from './pull-request-body.ts'
 const FACTS = {
   prompt: 'Make the failing test pass',
   gates: [{ name: 'npm test', level: 'L1', outcome: 'passed' as const, durationMs: 1234 }],
+  likelySecrets: 0,
   cost: { credits: 12, estimated: false },
   runId: 'run_1',
   runUrl: 'https://gate.example/v1/runs/run_1',
@@ -27,6 +28,13 @@ Make the failing test pass
 
 Run [\`run_1\`](https://gate.example/v1/runs/run_1) · 12 credits
 `)
+})
+
+test('lines that may hold a secret are pointed out', () => {
+  expect(pullRequestBody({ ...FACTS, likelySecrets: 1 })).toContain(
+    '⚠️ One added line looks as if it held a secret: look before you merge.',
+  )
+  expect(pullRequestBody({ ...FACTS, likelySecrets: 3 })).toContain('⚠️ 3 added lines look')
 })
 
 test('a change that nothing verified says so', () => {

@@ -10,6 +10,8 @@ export interface GateLine {
 export interface PullRequestFacts {
   prompt: string
   gates: readonly GateLine[]
+  /** Added lines that look as if they held a secret. */
+  likelySecrets: number
   /** Whole credits. */
   cost: { credits: number; estimated: boolean }
   runId: string
@@ -55,14 +57,19 @@ function gateTable(gates: readonly GateLine[]): string {
   return ['| Level | Gate | Result | Time |', '| --- | --- | --- | --- |', ...rows, ...more].join('\n')
 }
 
+const warning = (lines: number): string =>
+  `⚠️ ${lines === 1 ? 'One added line looks as if it held a secret' : `${lines} added lines look as if they held secrets`}: look before you merge.`
+
 /** What a reviewer should know, in Markdown. The prompt and the names are somebody's text and stay text. */
-export function pullRequestBody({ prompt, gates, cost, runId, runUrl }: PullRequestFacts): string {
+export function pullRequestBody(facts: PullRequestFacts): string {
+  const { prompt, gates, likelySecrets, cost, runId, runUrl } = facts
   const price = `${cost.credits} ${cost.credits === 1 ? 'credit' : 'credits'}${cost.estimated ? ' (estimated)' : ''}`
   return [
     '## What was asked',
     fenced(middleOut(prompt.replace(/\r\n?/g, '\n'), PROMPT_UNITS)),
     '## Verification',
     gateTable(gates),
+    ...(likelySecrets === 0 ? [] : [warning(likelySecrets)]),
     '---',
     `Run [\`${runId}\`](${encodeURI(runUrl)}) · ${price}`,
   ]

@@ -1,0 +1,74 @@
+import { EventEmitter } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { PassThrough, Readable } from 'node:stream'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { runCommandLine } from '../../src/cli/program.ts'
+import type { Host } from '../../src/cli/terminal.ts'
+import { type Gate, startGate } from '../harness/gate.ts'
+import { provideTestDatabase } from '../harness/postgres.ts'
+
+const OURS = 'sk-provider-of-this-gate'
+const SAID = `${OURS} AKIAIOSFODNN7EXAMPLE DB_PASSWORD=q7Zk2VbX9mTf4LsW`
+
+let gate: Gate
+let databaseUrl: string
+let folder: string
+
+beforeAll(async () => {
+  folder = await mkdtemp('/var/tmp/agentgate-redaction-')
+  databaseUrl = await provideTestDatabase()
+  gate = await startGate({ env: { DATABASE_URL: databaseUrl, OPENAI_API_KEY: OURS } })
+})
+afterAll(async () => {
+  await gate?.[Symbol.asyncDispose]()
+  await rm(folder, { recursive: true, force: true })
+})
+
+async function command(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
+  const host = Object.assign(new EventEmitter(), {
+    stdout: new PassThrough(),
+    stderr: new PassThrough(),
+    stdin: Readable.from([]),
+    ppid: 1,
+    exit: () => undefined,
+  })
+  const environment = {
+    DATABASE_URL: databaseUrl,
+    AGENTGATE_DATA_DIR: folder,
+    AGENTGATE_MASTER_KEY: MASTER_KEY,
+  }
+  // The parts of a process that commands use are there, with the types that they use them by.
+  const code = await runCommandLine(argv, host as unknown as Host, environment)
+  return { code, out: String(host.stdout.read() ?? ''), err: String(host.stderr.read() ?? '') }
+}
+
+const MASTER_KEY = Buffer.alloc(32, 7).toString('base64')
+
+async function said(): Promise<unknown> {
+  const run = await gate.client.runs.create({ agent: 'scripted', input: { steps: [{ text: SAID }] } })
+  return (await gate.client.runs.wait(run.id)).output
+}
+
+test('an organisation has everything masked that is likely to be a secret, unless it says otherwise', async () => {
+  expect(await command('organization', 'redaction')).toEqual({ code: 0, out: 'on\n', err: '' })
+  expect(await said()).toBe('[secret] [secret] DB_PASSWORD=[secret]')
+
+  expect(await command('organization', 'redaction', 'known_only')).toMatchObject({
+    code: 0,
+    out: 'known_only\n',
+  })
+  await gate.restart()
+  expect(await said()).toBe('[secret] AKIAIOSFODNN7EXAMPLE DB_PASSWORD=q7Zk2VbX9mTf4LsW')
+
+  const { out } = await command('organization', 'redaction', 'on', '--json')
+  expect(JSON.parse(out)).toEqual({ organization: expect.stringMatching(/^org_/), redaction: 'on' })
+  await gate.restart()
+  expect(await said()).toBe('[secret] [secret] DB_PASSWORD=[secret]')
+})
+
+test('a setting or an organisation that there is not is refused, and nothing is changed', async () => {
+  expect(await command('organization', 'redaction', 'off')).toMatchObject({ code: 2 })
+  const unknown = await command('organization', 'redaction', 'known_only', '--organization', 'org_unknown')
+  expect(unknown).toMatchObject({ code: 1, err: expect.stringContaining('org_unknown does not exist') })
+  expect((await command('organization', 'redaction')).out).toBe('on\n')
+})
