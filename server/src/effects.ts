@@ -7,8 +7,8 @@ import type { Statfs } from './storage/disk.ts'
 /** What a test may replace. */
 export interface Effects {
   log: Logger
-  /** A race point of crash tests. */
-  pause: (name: string) => Promise<void>
+  /** A race point of crash tests, of a run where it is of one. */
+  pause: (name: string, runId?: string) => Promise<void>
   /** In [0, 1). */
   random: () => number
   /** Test servers end with their parent, so that a killed test leaves nothing behind. */

@@ -3,6 +3,7 @@ import type { Mode } from './domain/facts.ts'
 import { MICRO_PER_CREDIT } from './domain/money.ts'
 import { newId } from './lib/id.ts'
 import type { Secret } from './lib/secret.ts'
+import { insertGrant } from './storage/credits.ts'
 import type { Database } from './storage/database.ts'
 import { findInstallation, type Installation, insertFounding, lockFounding } from './storage/installation.ts'
 import { insertKey } from './storage/keys.ts'
@@ -34,15 +35,18 @@ export async function found(
     if (present !== undefined) return { installation: withSameKey(present, vault), secrets: null }
     const organizationId = newId('org', at.getTime())
     const installationId = newId('ins', at.getTime())
-    const grantId = newId('txn', at.getTime())
-    const includedMicro = credits * MICRO_PER_CREDIT
     await insertFounding(tx, {
       installationId,
       masterKeyId: vault.keyId,
       organizationId,
       name: 'default',
-      includedMicro,
-      grantId,
+      at,
+    })
+    await insertGrant(tx, organizationId, {
+      id: newId('txn', at.getTime()),
+      class: 'included',
+      micro: credits * MICRO_PER_CREDIT,
+      description: 'First grant',
       at,
     })
     const issueKey = async (mode: Mode): Promise<Secret> => {

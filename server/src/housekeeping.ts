@@ -2,9 +2,11 @@
 import type { Clock } from './lib/clock.ts'
 import { Loop, type Ticking } from './lib/loop.ts'
 import type { Meters } from './meters.ts'
+import { expireGrants, listExpiring } from './storage/credits.ts'
 import type { Database } from './storage/database.ts'
 import type { Disk } from './storage/disk.ts'
 import { readFigures } from './storage/figures.ts'
+import { bookLateUsage, listUnbooked } from './storage/late-usage.ts'
 import { dropEmptyMonths, makeMonthsAhead, monthOf } from './storage/partitions.ts'
 import {
   deleteOldAnswers,
@@ -30,16 +32,19 @@ const HOUR = 3_600 * SECOND
 const DAY = 24 * HOUR
 /** Idempotency keys and deliveries are kept for so long. */
 const KEPT_MS = 30 * DAY
+/** Runs whose late usage is booked in one round. */
+const RUNS_AT_ONCE = 100
 /** A blob is stored before it is named; one that has not been for so long never will be. */
 const NAMED_WITHIN_MS = HOUR
 
-type RoundName = 'months' | 'purge' | 'blobs' | 'expiry' | 'disk' | 'figures'
+type RoundName = 'months' | 'purge' | 'blobs' | 'expiry' | 'money' | 'disk' | 'figures'
 
 const EVERY_MS: Record<RoundName, number> = {
   months: HOUR,
   purge: 60 * SECOND,
   blobs: HOUR,
   expiry: 600 * SECOND,
+  money: 10 * SECOND,
   disk: 10 * SECOND,
   figures: 10 * SECOND,
 }
@@ -57,6 +62,7 @@ export class Housekeeping implements AsyncDisposable {
       purge: new Purge(options),
       blobs: new BlobSweep(options),
       expiry: { tick: () => this.#expire() },
+      money: { tick: () => this.#settle() },
       disk,
       figures: {
         async tick() {
@@ -100,6 +106,19 @@ export class Housekeeping implements AsyncDisposable {
     const moreAnswers = await deleteOldAnswers(database, before)
     const moreDeliveries = await deleteOldDeliveries(database, before)
     return moreAnswers || moreDeliveries
+  }
+
+  /** Takes back what has expired, and books usage that came late. */
+  async #settle(): Promise<boolean> {
+    const { database, clock, log } = this.#options
+    const at = new Date(clock.now())
+    for (const organizationId of await listExpiring(database, at)) {
+      const micro = await expireGrants(database, organizationId, at)
+      if (micro > 0) log.info({ organizationId, micro }, 'Credits have expired.')
+    }
+    const unbooked = await listUnbooked(database, RUNS_AT_ONCE)
+    for (const runId of unbooked) await bookLateUsage(database, runId, at)
+    return unbooked.length === RUNS_AT_ONCE
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

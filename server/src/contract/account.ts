@@ -129,9 +129,13 @@ export const CreditTransaction = named(
   open({
     id: idOf('txn', 'The transaction.'),
     type: transactionType,
-    amountCents: Type.Integer({ description: 'Credits added; negative for a deduction.' }),
+    amountCents: Type.Integer({
+      description:
+        'Credits added; negative for a deduction, and for what was taken back of a grant that ended.',
+    }),
     runId: nullable(idOf('run', 'The run it paid for.')),
     description: text('What it was for.'),
+    expiresAt: nullable(moment('Of a grant: when what is left of it, and not reserved, is taken back.')),
     createdAt: moment('When it was booked.'),
   }),
 )
@@ -162,6 +166,12 @@ export const CreateGrantRequest = named(
       default: 'grant',
     }),
     reason: optional(label('What it is for.')),
+    expiresAt: optional(
+      moment(
+        'When what is left of it, and not reserved, is taken back; never when absent. Of credits of one type those ' +
+          'that end first are spent first.',
+      ),
+    ),
   }),
 )
 

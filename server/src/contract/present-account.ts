@@ -1,5 +1,5 @@
 import type { Mode, RunId } from '../domain/facts.ts'
-import { type Account, creditsCharged, type LedgerKind, MICRO_PER_CREDIT } from '../domain/money.ts'
+import { creditsCharged, type LedgerKind, MICRO_PER_CREDIT } from '../domain/money.ts'
 import { toIso } from '../lib/clock.ts'
 import type { ApiKey, CreditBalance, CreditTransaction, GitCredential } from './account.ts'
 import type { Static } from './schema.ts'
@@ -57,24 +57,40 @@ export const presentGitCredential = (credential: StoredGitCredential): Static<ty
 
 const wholeCredits = (micro: number): number => Math.floor(micro / MICRO_PER_CREDIT)
 
-/** Included credits are spent first. */
-export function presentBalance(account: Account, cycleStart: Date): Static<typeof CreditBalance> {
-  const included = Math.max(0, account.includedMicro - account.spentMicro)
-  const purchased = account.purchasedMicro - Math.max(0, account.spentMicro - account.includedMicro)
+/** What is left of an account, in micro-credits. */
+export interface Balance {
+  includedMicro: number
+  purchasedMicro: number
+  reservedMicro: number
+  cycleStart: Date
+}
+
+export function presentBalance(balance: Balance, at: number): Static<typeof CreditBalance> {
+  const { includedMicro, purchasedMicro, reservedMicro } = balance
+  const { start, end } = cycleAt(balance.cycleStart, at)
   return {
-    includedCreditsCents: wholeCredits(included),
-    purchasedCreditsCents: wholeCredits(purchased),
-    totalCreditsCents: wholeCredits(included + purchased),
-    reservedCreditsCents: creditsCharged(account.reservedMicro),
-    billingCycleStart: toIso(cycleStart.getTime()),
-    billingCycleEnd: toIso(monthAfter(cycleStart)),
+    includedCreditsCents: wholeCredits(includedMicro),
+    purchasedCreditsCents: wholeCredits(purchasedMicro),
+    totalCreditsCents: wholeCredits(includedMicro + purchasedMicro),
+    reservedCreditsCents: creditsCharged(reservedMicro),
+    billingCycleStart: toIso(start),
+    billingCycleEnd: toIso(end),
   }
 }
 
-/** The same day of the next month, or its last day. */
-function monthAfter(start: Date): number {
+/** The month from `first` on, in steps of a month, that `at` is in. */
+function cycleAt(first: Date, at: number): { start: number; end: number } {
+  const now = new Date(at)
+  const months =
+    12 * (now.getUTCFullYear() - first.getUTCFullYear()) + now.getUTCMonth() - first.getUTCMonth()
+  const begun = monthsAfter(first, months) <= at ? months : months - 1
+  return { start: monthsAfter(first, Math.max(0, begun)), end: monthsAfter(first, Math.max(0, begun) + 1) }
+}
+
+/** The same day so many months later, or the last one of that month. */
+function monthsAfter(start: Date, months: number): number {
   const end = new Date(start)
-  end.setUTCMonth(start.getUTCMonth() + 1)
+  end.setUTCMonth(start.getUTCMonth() + months)
   if (end.getUTCDate() !== start.getUTCDate()) end.setUTCDate(0)
   return end.getTime()
 }
@@ -86,18 +102,21 @@ export interface StoredTransaction {
   micro: number
   runId: RunId | null
   description: string
+  expiresAt: Date | null
   at: Date
 }
 
 export function presentTransaction(entry: StoredTransaction): Static<typeof CreditTransaction> {
   const type = transactionType(entry)
-  const credits = creditsCharged(Math.abs(entry.micro))
+  const isLoss = type === 'deduction' || entry.kind === 'expire'
+  const credits = creditsCharged(entry.micro)
   return {
     id: entry.id,
     type,
-    amountCents: type === 'deduction' ? -credits : credits,
+    amountCents: isLoss && credits > 0 ? -credits : credits,
     runId: entry.runId,
     description: entry.description,
+    expiresAt: isoOrNull(entry.expiresAt),
     createdAt: toIso(entry.at.getTime()),
   }
 }
@@ -107,6 +126,6 @@ function transactionType({
   class: given,
 }: StoredTransaction): Static<typeof CreditTransaction>['type'] {
   if (kind === 'refund') return 'refund'
-  if (kind === 'grant') return given === 'purchased' ? 'purchase' : 'grant'
+  if (kind === 'grant' || kind === 'expire') return given === 'purchased' ? 'purchase' : 'grant'
   return 'deduction'
 }

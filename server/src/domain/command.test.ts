@@ -43,8 +43,8 @@ const COMPLETE: Step = { type: 'complete', reason: 'completed', output: 'done', 
 const within = (caps: Partial<RunFacts['constraints']>, more: Partial<RunFacts> = {}): RunFacts =>
   someFacts({ constraints: { ...DEFAULT_CONSTRAINTS, ...caps }, ...more })
 
-/** What a command, sent an hour after the run was created, comes to. */
-const next = (run: Run, command: Step, at = AT + 3_600_000) => take(run, { ...command, at } as Command)
+/** What a command, sent twenty minutes after the run was created, comes to. */
+const next = (run: Run, command: Step, at = AT + 1_200_000) => take(run, { ...command, at } as Command)
 
 describe('a step does not start', () => {
   const limits: [string, RunFacts, Step[]][] = [
@@ -169,11 +169,23 @@ describe('deadlines', () => {
 
   test('a run that works too long ends as limit_time and pays for what was done', () => {
     const run = lived(within({ maxDurationSeconds: 600 }), [CLAIM])
-    expect(dueAt(run)).toBe(AT + 1_000 + 600_000)
-    expect(next(run, { type: 'tick' }, AT + 601_000).after).toMatchObject({
+    const due = AT + 601_000 + 60_000
+    expect(dueAt(run)).toBe(due)
+    expect(next(run, { type: 'tick' }, due - 1).after).toBe(run)
+    expect(next(run, { type: 'tick' }, due).after).toMatchObject({
       statusReason: 'limit_time',
-      runningMs: 600_000,
-      chargedMicro: 1_000_000,
+      runningMs: 660_000,
+      chargedMicro: 2_000_000,
+    })
+  })
+
+  test('a run that nobody held when its time was over is not taken up again', () => {
+    const run = lived(within({ maxDurationSeconds: 600 }), [CLAIM])
+    const claim = { type: 'claim' as const, cause: 'worker_lost' as const }
+    expect(next(run, claim, AT + 600_999).after).toMatchObject({ state: 'running', attempt: 2 })
+    expect(next(run, claim, AT + 601_000).after).toMatchObject({
+      state: 'failed',
+      statusReason: 'limit_time',
     })
   })
 })

@@ -5,7 +5,7 @@ import type { Delivery, FailedReason, PublicError, Stage, StatusReason, Verifica
 import { isFinal } from './lifecycle.ts'
 import type { TokenUsage } from './money.ts'
 import { creditsCharged, MICRO_PER_CREDIT, priceSeconds, priceTokens } from './money.ts'
-import { chargeAt, costSoFar, dueAt, queueDeadline, type Run, stageOf } from './run.ts'
+import { chargeAt, costSoFar, dueAt, queueDeadline, type Run, stageOf, timeDeadline } from './run.ts'
 import type { ToolEffect, ToolErrorCode } from './tool-call.ts'
 
 /** Whatever happens to a run. Commands carry their time; `at` is milliseconds since the epoch. */
@@ -138,6 +138,9 @@ function claim(run: Run, command: Extract<Command, { type: 'claim' }>): Decision
     const message = `The run was taken up ${run.strikes} times without finishing one step; it is not tried again.`
     return { events: [failed(run, command.at, { reason: 'agent_error', stage: stageOf(run), message })] }
   }
+  const deadline = timeDeadline(run)
+  if (deadline !== null && command.at >= deadline)
+    return { events: [failed(run, command.at, timeLimit(run))] }
   const attempt = run.attempt + 1
   if (run.startedAt === null) return { events: [{ type: 'run.started', data: { attempt } }] }
   const fromStep = command.fromStep ?? run.begunStep
@@ -161,9 +164,15 @@ function tick(run: Run, at: number): Decision {
       events: [failed(run, at, { reason: 'queue_expired', stage: 'workspace', message, retryable: true })],
     }
   }
-  const message = `The run worked for ${run.facts.constraints.maxDurationSeconds} seconds, the most it may.`
-  return { events: [failed(run, at, { reason: 'limit_time', stage: stageOf(run), message })] }
+  return { events: [failed(run, at, timeLimit(run))] }
 }
+
+/** Why a run fails that has worked for as long as it may. */
+export const timeLimit = (run: Run): Failure => ({
+  reason: 'limit_time',
+  stage: stageOf(run),
+  message: `The run worked for ${run.facts.constraints.maxDurationSeconds} seconds, the most it may.`,
+})
 
 function work(run: Run, command: WorkCommand & { at: number }): Decision {
   switch (command.type) {

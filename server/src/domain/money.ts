@@ -16,6 +16,9 @@ export const addTokens = (a: TokenUsage, b: TokenUsage): TokenUsage => ({
   cachedTokens: a.cachedTokens + b.cachedTokens,
 })
 
+export const hasTokens = ({ inputTokens, outputTokens }: TokenUsage): boolean =>
+  inputTokens + outputTokens > 0
+
 /** Micro-credits per thousand tokens of each kind. */
 export interface ModelPrice {
   input: number
@@ -57,7 +60,14 @@ export const creditsCharged = (micro: number): number => Math.ceil(micro / MICRO
 /** What a final run is charged: its cost rounded up to whole credits, in micro-credits. */
 export const settledMicro = (micro: number): number => creditsCharged(micro) * MICRO_PER_CREDIT
 
-export type LedgerKind = 'grant' | 'reserve' | 'release' | 'deduct' | 'refund' | 'late'
+/**
+ * What usage that came after a run's settlement adds to its charge: rounding happens once, over both together.
+ * `settled` is the cost of the run and of what was late before.
+ */
+export const lateMicro = (settled: number, late: number): number =>
+  settledMicro(settled + late) - settledMicro(settled)
+
+export type LedgerKind = 'grant' | 'reserve' | 'release' | 'deduct' | 'refund' | 'late' | 'expire'
 
 export interface Account {
   /** Granted in all, of each class. */

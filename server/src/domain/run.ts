@@ -266,7 +266,8 @@ export const isForgotten = (run: RunFold, step: number): boolean =>
 export function dueAt(run: Run): number | null {
   if (isFinal(run.state)) return null
   if (run.state === 'queued') return queueDeadline(run)
-  return run.runningSince === null ? null : timeDeadline(run, run.runningSince)
+  const deadline = timeDeadline(run)
+  return deadline === null ? null : deadline + STOPPING_MS
 }
 
 export const queueDeadline = ({ facts }: Run): number | null =>
@@ -274,8 +275,12 @@ export const queueDeadline = ({ facts }: Run): number | null =>
     ? null
     : facts.createdAt + facts.constraints.maxQueueSeconds * 1000
 
-const timeDeadline = (run: Run, since: number): number =>
-  since + run.facts.constraints.maxDurationSeconds * 1000 - run.runningMs
+/** When work on the run must stop, which its holder sees to; `null` while nothing is at work. */
+export const timeDeadline = ({ facts, runningSince, runningMs: before }: Run): number | null =>
+  runningSince === null ? null : runningSince + facts.constraints.maxDurationSeconds * 1000 - before
+
+/** Time for a holder to stop, keep what there is and say so; then the run ends without its word. */
+const STOPPING_MS = 60_000
 
 /** The part of the work that is under way, or comes next. */
 export function stageOf({ facts, base, iteration }: Run): Stage {

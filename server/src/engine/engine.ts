@@ -9,7 +9,7 @@ import { organizationScope, scopesOf } from '../domain/fairness.ts'
 import { isFinal } from '../domain/lifecycle.ts'
 import { availableMicro, MICRO_PER_CREDIT } from '../domain/money.ts'
 import { ClaimLost, type Performer } from '../domain/performer.ts'
-import { type Run, unborn } from '../domain/run.ts'
+import { type Run, timeDeadline, unborn } from '../domain/run.ts'
 import type { Clock } from '../lib/clock.ts'
 import { Loop, type Ticking } from '../lib/loop.ts'
 import { storableJson } from '../lib/text.ts'
@@ -25,6 +25,7 @@ import { listHeld, type WorkerRow } from '../storage/workers.ts'
 import { Claims, claiming } from './claims.ts'
 import { type CapOf, placeOf, step } from './decisions.ts'
 import { type Answer, Flusher } from './flusher.ts'
+import { lateUsageNotes } from './late-usage.ts'
 import { Lease } from './leases.ts'
 import { type Committed, KeyTaken, Mailboxes, type Reply, type Sending } from './mailbox.ts'
 import { type Log, Workbench } from './workbench.ts'
@@ -133,6 +134,7 @@ export class Engine implements AsyncDisposable {
       slots: options.slots,
       readJournal: (id) => readJournal(database, id),
       onDraft,
+      noteLate: lateUsageNotes({ database, clock, log }),
       onFree: () => this.#placeFreed(),
       log,
     })
@@ -311,6 +313,7 @@ export class Engine implements AsyncDisposable {
       this.#workbench.stop(run.facts.id, 'finished')
       this.#placeFreed()
     } else if (run.cancelRequestedAt !== null) this.#workbench.stop(run.facts.id, 'canceled')
+    if (this.#claims.clears(run)) this.#wakeClaims()
     this.#options.onCommitted(committed)
   }
 
@@ -332,6 +335,7 @@ export class Engine implements AsyncDisposable {
   /** Learns what other processes did to the runs at work here. */
   async #watchHeld(): Promise<boolean> {
     const { database, worker } = this.#options
+    this.#stopOverdue()
     const held = new Map((await listHeld(database, worker.id)).map((row) => [row.id, row]))
     await this.#letGo([...held.values()].filter(({ id }) => !this.#workbench.has(id)))
     for (const id of this.#workbench.ids()) {
@@ -341,6 +345,16 @@ export class Engine implements AsyncDisposable {
       await this.#lookAgain(id)
     }
     return false
+  }
+
+  /** Work that has gone on for as long as it may is told to stop; its end is told when it has. */
+  #stopOverdue(): void {
+    const now = this.#options.clock.now()
+    for (const id of this.#workbench.ids()) {
+      const run = this.#mailboxes.peek(id)
+      const deadline = run && timeDeadline(run)
+      if (deadline !== null && now >= deadline) this.#workbench.stop(id, 'overdue')
+    }
   }
 
   /**

@@ -3,10 +3,11 @@ import type { Refusal, WorkCommand } from '../domain/command.ts'
 import type { RunId } from '../domain/facts.ts'
 import { ClaimLost, type HeldRun, LimitReached } from '../domain/performer.ts'
 import { isForgotten, type Run } from '../domain/run.ts'
+import type { NoteLate } from './late-usage.ts'
 import type { Mailboxes, Order } from './mailbox.ts'
 
 /** Why work is told to stop. */
-export type StopReason = 'canceled' | 'finished' | 'lost' | 'draining' | 'fenced'
+export type StopReason = 'canceled' | 'overdue' | 'finished' | 'lost' | 'draining' | 'fenced'
 
 export interface ClaimOptions {
   run: Run
@@ -16,6 +17,7 @@ export interface ClaimOptions {
   /** Outcomes of steps after this one are not in the restored workspace and are had again. */
   resumePoint: number
   onDraft: (id: RunId, text: string) => void
+  noteLate: NoteLate
 }
 
 /** A claimed run as its performer sees it. */
@@ -63,10 +65,30 @@ export class Claim implements HeldRun {
     const { mailboxes, claim } = this.#options
     const orders = this.#deferred.splice(0)
     if (orders.length === 0) return this.#run
-    const { run, refusal } = await mailboxes.send(this.#run.facts.id, { orders, claim })
+    const reply = mailboxes.send(this.#run.facts.id, { orders, claim })
+    const { run, refusal } = await reply.catch(async (error: unknown) => {
+      if (error instanceof ClaimLost) await this.#noteLate(orders)
+      throw error
+    })
     this.#run = run
+    if (refusal?.refused === 'run_finished' || refusal?.refused === 'not_running')
+      await this.#noteLate(orders)
     if (refusal !== null) this.#stand(refusal)
     return run
+  }
+
+  /** The run can be told nothing more: what steps used that were not told is paid by itself. */
+  async abandon(): Promise<void> {
+    await this.#noteLate(this.#deferred.splice(0))
+  }
+
+  async #noteLate(orders: readonly Order[]): Promise<void> {
+    const usages = orders.flatMap(({ command }) => {
+      if (command.type !== 'end_step') return []
+      const { step, model, usage } = command
+      return [{ step, model, usage }]
+    })
+    await this.#options.noteLate(this.#run.facts, usages)
   }
 
   /** The last word about work that has stopped; a step that was only about to begin is not begun. */

@@ -5,12 +5,14 @@
  * Leaves to others: which runs to take (claims), what working means (the performer).
  */
 import type { JournalEntry } from '../domain/agent.ts'
+import { timeLimit } from '../domain/command.ts'
 import type { RunId } from '../domain/facts.ts'
 import { isFinal } from '../domain/lifecycle.ts'
 import { ClaimLost, LimitReached, type Performer } from '../domain/performer.ts'
 import { type Run, stageOf } from '../domain/run.ts'
 import { DatabaseError } from '../storage/database-error.ts'
 import { Claim, type StopReason } from './held-run.ts'
+import type { NoteLate } from './late-usage.ts'
 import type { Mailboxes } from './mailbox.ts'
 
 export interface Log {
@@ -24,6 +26,7 @@ export interface WorkbenchOptions {
   slots: number
   readJournal: (id: RunId) => Promise<JournalEntry[]>
   onDraft: (id: RunId, text: string) => void
+  noteLate: NoteLate
   /** Called whenever a slot becomes free. */
   onFree: () => void
   log: Log
@@ -73,8 +76,8 @@ export class Workbench {
   }
 
   #perform({ run, token, resumePoint }: { run: Run; token: string; resumePoint: number }): void {
-    const { mailboxes, readJournal, onDraft } = this.#options
-    const claim = new Claim({ run, claim: token, mailboxes, readJournal, resumePoint, onDraft })
+    const { mailboxes, readJournal, onDraft, noteLate } = this.#options
+    const claim = new Claim({ run, claim: token, mailboxes, readJournal, resumePoint, onDraft, noteLate })
     if (this.#draining) claim.stop('draining')
     const done = this.#workOn(claim).finally(() => {
       this.#work.delete(run.facts.id)
@@ -141,12 +144,16 @@ export class Workbench {
       case 'canceled':
         await claim.conclude({ type: 'stopped' })
         return
+      case 'overdue':
+        await claim.conclude({ type: 'fail', ...timeLimit(claim.run) })
+        return
       case 'draining':
         await claim.handBack()
         return
       case 'finished':
       case 'lost':
       case 'fenced':
+        await claim.abandon()
         return
       case null:
         await this.#fail(claim, new Error('The performer left a run that is not final.'))

@@ -27,6 +27,8 @@ export const TABLES = [
   'webhook_secret',
   'account',
   'ledger',
+  'credit_grant',
+  'late_usage',
   'blob',
   'blob_chunk',
   'run',

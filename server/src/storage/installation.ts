@@ -21,13 +21,11 @@ export interface Founding {
   masterKeyId: string
   organizationId: string
   name: string
-  includedMicro: number
-  grantId: string
   at: Date
 }
 
 export async function insertFounding(tx: Tx, founding: Founding): Promise<void> {
-  const { installationId, masterKeyId, organizationId, name, includedMicro, grantId, at } = founding
+  const { installationId, masterKeyId, organizationId, name, at } = founding
   await tx.query('insert into installation (id, epoch, master_key_id, created_at) values ($1, 1, $2, $3)', [
     installationId,
     masterKeyId,
@@ -38,16 +36,6 @@ export async function insertFounding(tx: Tx, founding: Founding): Promise<void> 
     name,
     at,
   ])
-  await tx.query('insert into account (organization_id, included_micro, cycle_start) values ($1, $2, $3)', [
-    organizationId,
-    includedMicro,
-    at,
-  ])
-  await tx.query(
-    `insert into ledger (id, organization_id, kind, class, micro, description, at)
-      values ($1, $2, 'grant', 'included', $3, 'First grant', $4)`,
-    [grantId, organizationId, includedMicro, at],
-  )
 }
 
 /** Serialises first starts of several processes on one database. */

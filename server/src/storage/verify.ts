@@ -7,12 +7,13 @@ import { isDeepStrictEqual } from 'node:util'
 import type { Envelope } from '../domain/event.ts'
 import type { RunFacts } from '../domain/facts.ts'
 import { isFinal } from '../domain/lifecycle.ts'
+import { lateMicro } from '../domain/money.ts'
 import { eventOf } from '../domain/refold.ts'
-import { apply, type Run, unborn } from '../domain/run.ts'
+import { apply, costSoFar, type Run, unborn } from '../domain/run.ts'
 import { getBlob } from './blobs.ts'
 import type { Transactor, Tx } from './database.ts'
 import { type RunRow, runFromRow } from './runs.ts'
-import { type Finding, verifyMoney, verifyQueue } from './verify-totals.ts'
+import { type Finding, verifyEntries, verifyMoney, verifyQueue } from './verify-totals.ts'
 
 export type { Finding }
 
@@ -22,6 +23,7 @@ const PACKS_PER_PAGE = 500
 /** Every finding, as it is found. Memory stays bounded whatever the size of the database. */
 export async function* verifyDatabase(db: Transactor): AsyncGenerator<Finding> {
   yield* await verifyMoney(db)
+  yield* await verifyEntries(db)
   yield* await verifyQueue(db)
   for (let after: string | null = ''; after !== null; ) {
     const from: string = after
@@ -210,6 +212,12 @@ async function checkLedger(tx: Tx, range: unknown[], examination: Examination): 
      where run_id > $1 and ($2::text is null or run_id <= $2) group by run_id, kind`,
     range,
   )
+  const costs = await tx.query<{ run_id: string; micro: number }>(
+    `select run_id, sum(cost_micro)::bigint as micro from late_usage
+     where run_id > $1 and ($2::text is null or run_id <= $2) and entry_id is not null group by run_id`,
+    range,
+  )
+  const lateCosts = new Map(costs.map(({ run_id: id, micro }) => [id, micro]))
   const sums = new Map<string, Record<string, number>>()
   for (const { run_id: id, kind, micro } of entries) sums.set(id, { ...sums.get(id), [kind]: micro })
   for (const id of sums.keys()) {
@@ -218,13 +226,17 @@ async function checkLedger(tx: Tx, range: unknown[], examination: Examination): 
   }
   for (const [id, { folded, isWhole }] of examination.accounts) {
     if (!isWhole) continue
-    const { reserve = 0, release = 0, deduct = 0 } = sums.get(id) ?? {}
+    const { reserve = 0, release = 0, deduct = 0, late = 0 } = sums.get(id) ?? {}
     const held = reserve - release - deduct
     if (held !== folded.heldMicro) {
       examination.report(6, id, `The ledger holds ${held} for the run, which holds ${folded.heldMicro}.`)
     }
     if (deduct !== folded.chargedMicro) {
       examination.report(6, id, `The ledger charged ${deduct}, the run was charged ${folded.chargedMicro}.`)
+    }
+    const latest = isFinal(folded.state) ? lateMicro(costSoFar(folded, 0), lateCosts.get(id) ?? 0) : 0
+    if (late > latest) {
+      examination.report(6, id, `The ledger charged ${late} for late usage, which comes to ${latest}.`)
     }
   }
 }

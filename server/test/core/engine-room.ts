@@ -197,11 +197,11 @@ export function gatedPerformer(inner: Performer = threeSteps): Performer & {
   const gates = new Map<RunId, () => void>()
   const arrivals = new Map<RunId, () => void>()
   return {
+    ...inner,
     working,
     release: (id) => gates.get(id)?.(),
     entered: (id) =>
       working.has(id) ? Promise.resolve() : new Promise((resolve) => arrivals.set(id, resolve)),
-    resumePoint: inner.resumePoint,
     async perform(held) {
       const { id } = held.run.facts
       working.add(id)

@@ -41,7 +41,7 @@ async function foundAfter(...damage: [string, unknown[]][]): Promise<string[]> {
     // The check asks for transactions of its own; here it is to see the damage, which is never committed.
     for (const [sql, values] of damage) await tx.query(sql, values)
     const inside = {
-      query: tx.query,
+      ...tx,
       inTransaction: <T>(work: (of: typeof tx) => Promise<T>) =>
         work({
           ...tx,
@@ -134,9 +134,35 @@ describe('finds', () => {
   test('an account that spent more than it was granted', async () => {
     const found = await foundAfter(
       ["delete from ledger where organization_id = $1 and kind = 'grant'", [organization]],
+      ['delete from credit_grant where organization_id = $1', [organization]],
       ['update account set included_micro = 0 where organization_id = $1', [organization]],
     )
     expect(found).toEqual([`6 ${organization}`])
+  })
+
+  test('a grant that its ledger or its account does not explain', async () => {
+    const [grant] = await room.database.query<{ id: string }>(
+      'select id from credit_grant where organization_id = $1',
+      [organization],
+    )
+    const one = 'update credit_grant set micro = micro + 1 where organization_id = $1'
+    expect(await foundAfter([one, [organization]])).toEqual([`6 ${organization}`, `6 ${grant?.id}`])
+    const taken = 'update credit_grant set expired_micro = 1 where organization_id = $1'
+    expect(await foundAfter([taken, [organization]])).toEqual([`6 ${organization}`, `6 ${grant?.id}`])
+  })
+
+  test('late usage that was booked and not charged, charged too high, or charged and not booked', async () => {
+    const noted = `insert into late_usage values ($1, 4, $2, '', 'm', 1, 1, 0, 5, $3, 'txn_late')`
+    const note: [string, unknown[]] = [noted, [done, organization, new Date()]]
+    expect(await foundAfter(note)).toEqual([`6 ${done}`])
+    const booked = `with entry as (insert into ledger (id, organization_id, kind, micro, run_id, at)
+        values ('txn_late', $2, 'late', $3, $1, $4))
+      update account set spent_micro = spent_micro + $3 where organization_id = $2`
+    expect(await foundAfter(note, [booked, [done, organization, 0, new Date()]])).toEqual([])
+    expect(await foundAfter(note, [booked, [done, organization, 3_000_000, new Date()]])).toEqual([
+      `6 ${done}`,
+    ])
+    expect(await foundAfter([booked, [done, organization, 0, new Date()]])).toEqual([`6 ${done}`])
   })
 
   test('a charge that was booked twice', async () => {

@@ -1,4 +1,9 @@
-/** The long crash suite: `npm run crash -- --rounds 200 --seed 1 --topology single|pair|all`. Prints what it measured. */
+/**
+ * The long crash suite: `npm run crash -- --rounds 200 --seed 1 --topology single|pair|orders|all`. Prints what it
+ * measured; `orders` is a work order killed at each of its commits, points and moments.
+ */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { parseArgs } from 'node:util'
 import { type Blow, type CrashReport, POINTS, runCrashRounds } from './crash-rounds.ts'
 
@@ -47,6 +52,13 @@ function summarise(topology: string, report: CrashReport): void {
   for (const problem of report.problems) say(`  ${problem}`)
 }
 
+async function tryOrders(): Promise<unknown> {
+  const argv = ['node_modules/vitest/vitest.mjs', 'run', 'server/test/crash/order-']
+  const env = { ...process.env, AGENTGATE_SOAK: '1' }
+  const [code] = await once(spawn(process.execPath, argv, { env, stdio: 'inherit' }), 'exit')
+  return code
+}
+
 let failed = false
 for (const topology of ['single', 'pair'] as const) {
   if (values.topology !== 'all' && values.topology !== topology) continue
@@ -70,4 +82,5 @@ for (const topology of ['single', 'pair'] as const) {
   summarise(topology, report)
   failed ||= report.problems.length > 0
 }
+if (values.topology === 'all' || values.topology === 'orders') failed ||= (await tryOrders()) !== 0
 process.exitCode = failed ? 1 : 0

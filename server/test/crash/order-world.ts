@@ -5,46 +5,54 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'vitest'
-import { type GitHost, startGitHost } from '../../../demo/git-host.ts'
+import { type GitHost, type HostFault, startGitHost } from '../../../demo/git-host.ts'
 import { type ModelServer, type ModelStep, startModelServer } from '../../../demo/model-server.ts'
 import { builtProgram } from '../../../scripts/build.mjs'
 import { AgentGate, type GatePlan, type Run } from '../../../sdk/typescript/src/index.ts'
-import { openDatabase } from '../../src/storage/database.ts'
+import { type Database, openDatabase } from '../../src/storage/database.ts'
 import { joinEmbeddedPostgres } from '../../src/storage/embedded-guest.ts'
-import { verifyDatabase } from '../../src/storage/verify.ts'
+import { findingsOf } from '../core/engine-room.ts'
 import { call, finish, write } from '../harness/cases.ts'
 import { gitIn, jailProcesses } from '../hostile/arena.ts'
-import type { CrashPlan, ReadyLine } from './crash-entry.ts'
+import type { CrashPlan, HeldLine, Instruction, ReadyLine } from './crash-entry.ts'
 
 const ENTRY = 'server/test/crash/crash-entry.ts'
 
-/** Nobody else on this machine waits for exactly so long. */
-export const WAITS = { setup: '0.5113', command: '0.5117', gate: '0.5119' } as const
+/** How many seconds each part of an order takes, as `sleep` is told. */
+export interface Waits {
+  setup: string
+  command: string
+  gate: string
+}
+
+const NO_WAITS: Waits = { setup: '0', command: '0', gate: '0' }
 
 const FILES = { 'README.md': '# a project\n', 'src/one.txt': 'one\n', 'old.txt': 'old\n' }
 
 /** A command reads what the step before has written: run twice in one tree it would show. */
-const STORY: readonly ModelStep[] = [
+const storyOf = (waits: Waits): readonly ModelStep[] => [
   write('answer.txt', 'right\n'),
-  call('run_command', { command: `rm old.txt; sleep ${WAITS.command}; cat answer.txt >> notes.txt` }),
+  call('run_command', { command: `rm old.txt; sleep ${waits.command}; cat answer.txt >> notes.txt` }),
   write('more.txt', 'more\n'),
   finish('Answered.'),
 ]
 
-const PLAN: GatePlan = {
-  setup: [`sleep ${WAITS.setup}`],
+const planOf = (waits: Waits): GatePlan => ({
+  setup: [`sleep ${waits.setup}`],
   gates: [
     {
       name: 'answered',
       level: 'L1',
-      check: { type: 'command', run: `sleep ${WAITS.gate}; grep -q right answer.txt` },
+      check: { type: 'command', run: `sleep ${waits.gate}; grep -q right answer.txt` },
     },
   ],
-}
+})
 
 export interface Order {
   id: string
   name: string
+  /** Where its repository is, which is the only one there. */
+  host: GitHost
 }
 
 /** What came of an order, as its receivers see it. */
@@ -58,8 +66,8 @@ export interface Result {
 
 /** A gateway in a process of its own that is killed while it works, with neighbours that are not. */
 export class OrderWorld implements AsyncDisposable {
-  readonly host: GitHost
-  readonly model: ModelServer
+  readonly #hosts: GitHost[] = []
+  readonly #model: ModelServer
   readonly #dataDir: string
   readonly #pids: number[] = []
   #child: ChildProcess | null = null
@@ -67,19 +75,23 @@ export class OrderWorld implements AsyncDisposable {
   #client: AgentGate | null = null
   #liveKey = ''
   #orders = 0
+  /** Runs that stand at the point at which they were to be held, in this life of the gateway. */
+  #held = new Set<string>()
+  readonly #plan: GatePlan
 
-  private constructor(dataDir: string, host: GitHost, model: ModelServer) {
+  private constructor(dataDir: string, model: ModelServer, plan: GatePlan) {
     this.#dataDir = dataDir
-    this.host = host
-    this.model = model
+    this.#model = model
+    this.#plan = plan
   }
 
-  static async open(): Promise<OrderWorld> {
+  static async open(waits: Waits = NO_WAITS): Promise<OrderWorld> {
     const dataDir = await mkdtemp('/var/tmp/agentgate-orders-')
     await chmod(dataDir, 0o711)
+    const story = storyOf(waits)
     const script = (request: { assistantTurns: number }): ModelStep =>
-      STORY[request.assistantTurns] ?? { text: 'Nothing is left to do.' }
-    const world = new OrderWorld(dataDir, await startGitHost(), await startModelServer({ script }))
+      story[request.assistantTurns] ?? { text: 'Nothing is left to do.' }
+    const world = new OrderWorld(dataDir, await startModelServer({ script }), planOf(waits))
     await world.start()
     return world
   }
@@ -98,9 +110,9 @@ export class OrderWorld implements AsyncDisposable {
         LOG_LEVEL: process.env['AGENTGATE_TEST_LOG'] || 'fatal',
         PORT: '0',
         AGENTGATE_DATA_DIR: this.#dataDir,
-        AGENTGATE_JAIL_SLOTS: '2',
+        AGENTGATE_JAIL_SLOTS: '8',
         AGENTGATE_ALLOWED_PRIVATE_HOSTS: '127.0.0.0/8',
-        AGENTGATE_OPENAI_BASE_URL: this.model.url,
+        AGENTGATE_OPENAI_BASE_URL: this.#model.url,
         AGENTGATE_MODELS: 'openai/scripted',
         OPENAI_API_KEY: 'sk-scripted',
         AGENTGATE_RATE_READS: '1000000',
@@ -110,19 +122,43 @@ export class OrderWorld implements AsyncDisposable {
     this.#child = child
     this.#gone = once(child, 'exit')
     if (child.pid !== undefined) this.#pids.push(child.pid)
-    for await (const line of createInterface({ input: child.stdout })) {
-      const ready: ReadyLine = JSON.parse(line)
-      this.#liveKey = ready.liveKey ?? this.#liveKey
-      this.#client = new AgentGate({ apiKey: this.#liveKey, baseUrl: ready.url, maxRetries: 0 })
+    this.#held = new Set()
+    const isReady = new Promise<void>((resolve, reject) => {
+      createInterface({ input: child.stdout })
+        .on('line', (line) => this.#hear(JSON.parse(line), resolve))
+        .once('close', () => reject(new Error('the gateway ended before it was ready')))
+    })
+    await isReady
+  }
+
+  #hear(said: ReadyLine | HeldLine, ready: () => void): void {
+    if ('held' in said) {
+      this.#held.add(said.held)
       return
     }
-    throw new Error('the gateway ended before it was ready')
+    this.#liveKey = said.liveKey ?? this.#liveKey
+    this.#client = new AgentGate({ apiKey: this.#liveKey, baseUrl: said.url, maxRetries: 0 })
+    ready()
+  }
+
+  /** Tells the gateway where to die, or where to hold a run. */
+  tell(instruction: Instruction): void {
+    this.#child?.stdin?.write(`${JSON.stringify(instruction)}\n`)
+  }
+
+  /** Fulfils when each of these orders is held where it was to be. */
+  async areHeld(orders: readonly Order[]): Promise<void> {
+    const free = (): string[] => orders.flatMap(({ id, name }) => (this.#held.has(id) ? [] : [name]))
+    await expect.poll(free, { interval: 10, timeout: 60_000 }).toEqual([])
   }
 
   /** An order on a repository of its own, so that results can be compared. */
-  async submit(): Promise<Order> {
+  async submit(fault?: HostFault): Promise<Order> {
     const name = `order-${++this.#orders}`
-    const access = await this.host.createRepository({ owner: 'acme', name, files: FILES, private: true })
+    const host = await startGitHost()
+    this.#hosts.push(host)
+    if (fault !== undefined) host.fail(fault)
+    const access = await host.createRepository({ owner: 'acme', name, files: FILES, private: true })
     await this.client.gitCredentials.create({
       host: new URL(access.url).host,
       kind: 'token',
@@ -133,10 +169,10 @@ export class OrderWorld implements AsyncDisposable {
     const created = await this.client.workOrders.create({
       taskPrompt: `Answer. This is #${name}.`,
       workspaceSource: { type: 'git', repository: access.url },
-      gatePlan: PLAN,
+      gatePlan: this.#plan,
       maxIterations: 2,
     })
-    return { id: created.runId, name }
+    return { id: created.runId, name, host }
   }
 
   /** Fulfils when the process has died by its own plan. */
@@ -150,49 +186,37 @@ export class OrderWorld implements AsyncDisposable {
     await this.#gone
   }
 
-  async result({ id, name }: Order): Promise<Result> {
+  async result({ id, name, host }: Order): Promise<Result> {
     const run = await this.client.runs.wait(id, { timeout: 50_000 })
-    const { folder } = this.host.repository(`acme/${name}`)
+    const { folder } = host.repository(`acme/${name}`)
     const branch = `refs/heads/agentgate/${id}`
     const tree = await gitIn(folder, ['rev-parse', '--verify', '--quiet', `${branch}^{tree}`]).catch(
       () => 'none',
     )
-    const notes = await this.host.readFile('acme', name, `agentgate/${id}`, 'notes.txt')
-    const said = this.model.requests.filter(({ body }) => JSON.stringify(body).includes(`#${name}.`))
+    const notes = await host.readFile('acme', name, `agentgate/${id}`, 'notes.txt')
+    const said = this.#model.requests.filter(({ body }) => JSON.stringify(body).includes(`#${name}.`))
     return { run, tree: tree.trim(), modelCalls: said.length, toolEffects: notes ?? 'none' }
   }
 
-  /** One pull request, one charge, the same tree: as if nobody had been killed. */
-  async expectOnce(order: Order, undisturbed: Result): Promise<void> {
-    const result = await this.result(order)
-    const { run } = result
-    expect(run.error).toBeNull()
-    expect(run).toMatchObject({ state: 'completed', verification: 'passed', iterations: 1 })
-    expect(result.tree).toBe(undisturbed.tree)
-    expect(result.toolEffects).toBe('right\n')
-    expect(result.modelCalls - undisturbed.modelCalls).toBeLessThanOrEqual(run.attempt - 1)
-    const pulls = this.host.pulls('acme', order.name)
-    expect(pulls.map(({ url }) => url)).toEqual([run.prUrl])
+  /** One pull request, one charge, the same tree for each of them: as if nobody had been killed. */
+  async expectOnce(orders: readonly Order[], undisturbed: Result): Promise<void> {
+    const results = await Promise.all(orders.map(async (order) => [order, await this.result(order)] as const))
     await using database = await openDatabase(await joinEmbeddedPostgres(join(this.#dataDir, 'postgresql')), {
       maxReaders: 1,
       statementTimeoutMs: 30_000,
     })
-    const charges = await database.query("select micro from ledger where run_id = $1 and kind = 'deduct'", [
-      order.id,
-    ])
-    expect(charges).toHaveLength(1)
-    const events = await database.query<{ events: string }>(
-      'select events from run_event where run_id = $1 order by first_seq',
-      [order.id],
-    )
-    const types = events.flatMap(({ events }) =>
-      events.split('\n').map((line): string => JSON.parse(line).type),
-    )
-    for (const once of ['workspace.ready', 'verification.passed', 'delivery.pushed', 'delivery.pull_request'])
-      expect(types.filter((type) => type === once)).toEqual([once])
-    const findings: unknown[] = []
-    for await (const finding of verifyDatabase(database)) findings.push(finding)
-    expect(findings).toEqual([])
+    for (const [order, result] of results) {
+      const { run } = result
+      expect(run.error).toBeNull()
+      expect(run).toMatchObject({ state: 'completed', verification: 'passed', iterations: 1 })
+      expect(result.tree).toBe(undisturbed.tree)
+      expect(result.toolEffects).toBe('right\n')
+      expect(result.modelCalls - undisturbed.modelCalls).toBeLessThanOrEqual(run.attempt - 1)
+      const pulls = order.host.pulls('acme', order.name)
+      expect(pulls.map(({ url }) => url)).toEqual([run.prUrl])
+      await expectToldOnce(database, order)
+    }
+    expect(await findingsOf(database)).toEqual([])
     expect((await this.client.credits.get()).reservedCreditsCents).toBe(0)
     for (const pid of this.#pids) expect(jailProcesses(String(pid))).toEqual([])
   }
@@ -205,7 +229,20 @@ export class OrderWorld implements AsyncDisposable {
       await this.#gone
       clearTimeout(forced)
     }
-    await Promise.all([this.host.close(), this.model.close()])
+    await Promise.all([...this.#hosts, this.#model].map((neighbour) => neighbour.close()))
     await rm(this.#dataDir, { recursive: true, force: true })
   }
+}
+
+/** The order was charged once, and each of its parts is told once. */
+async function expectToldOnce(database: Database, { id }: Order): Promise<void> {
+  const charges = await database.query("select micro from ledger where run_id = $1 and kind = 'deduct'", [id])
+  expect(charges).toHaveLength(1)
+  const packs = await database.query<{ events: string }>(
+    'select events from run_event where run_id = $1 order by first_seq',
+    [id],
+  )
+  const types = packs.flatMap(({ events }) => events.split('\n').map((line): string => JSON.parse(line).type))
+  for (const once of ['workspace.ready', 'verification.passed', 'delivery.pushed', 'delivery.pull_request'])
+    expect(types.filter((type) => type === once)).toEqual([once])
 }

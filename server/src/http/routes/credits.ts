@@ -2,24 +2,24 @@ import { presentBalance, presentTransaction } from '../../contract/present-accou
 import { GateError } from '../../domain/error.ts'
 import { type LedgerKind, MICRO_PER_CREDIT } from '../../domain/money.ts'
 import { newId } from '../../lib/id.ts'
-import { findAccount } from '../../storage/accounts.ts'
-import { insertGrant, type LedgerEntry, listLedger } from '../../storage/credits.ts'
+import { findBalance } from '../../storage/accounts.ts'
+import { insertGrant } from '../../storage/credits.ts'
+import { type LedgerEntry, listLedger } from '../../storage/ledger.ts'
 import type { Gateway } from '../gateway.ts'
 import type { Handlers } from '../handler.ts'
 import { once } from '../once.ts'
 import { cappedTotal } from '../paging.ts'
-
-const NO_CREDITS = { includedMicro: 0, purchasedMicro: 0, reservedMicro: 0, spentMicro: 0 }
+import { Problems } from '../problems.ts'
 
 /** Which ledger entries each type of transaction is; reservations are no transactions. */
 const ENTRIES = {
   deduction: { kinds: ['deduct', 'late'] },
   refund: { kinds: ['refund'] },
-  purchase: { kinds: ['grant'], class: 'purchased' },
-  grant: { kinds: ['grant'], class: 'included' },
+  purchase: { kinds: ['grant', 'expire'], class: 'purchased' },
+  grant: { kinds: ['grant', 'expire'], class: 'included' },
 } as const
 
-const ALL_KINDS: readonly LedgerKind[] = ['deduct', 'late', 'refund', 'grant']
+const ALL_KINDS: readonly LedgerKind[] = ['deduct', 'late', 'refund', 'grant', 'expire']
 
 /** Test mode costs nothing: it has no account, and its ledger is empty. */
 export function creditRoutes({
@@ -27,11 +27,9 @@ export function creditRoutes({
 }: Gateway): Pick<Handlers, 'getCredits' | 'listCreditUsage' | 'grantCredits'> {
   return {
     async getCredits({ caller, at }) {
-      const account = caller.mode === 'live' ? await findAccount(db, caller.organizationId) : undefined
-      return {
-        status: 200,
-        body: presentBalance(account ?? NO_CREDITS, account?.cycleStart ?? monthStart(at)),
-      }
+      const found = caller.mode === 'live' ? await findBalance(db, caller.organizationId) : undefined
+      const nothing = { includedMicro: 0, purchasedMicro: 0, reservedMicro: 0, cycleStart: monthStart(at) }
+      return { status: 200, body: presentBalance(found ?? nothing, at) }
     },
 
     async listCreditUsage({ caller, query }) {
@@ -59,21 +57,30 @@ export function creditRoutes({
           hint: 'Use a live key.',
         })
       }
-      const entry: LedgerEntry & { kind: 'grant'; class: 'included' | 'purchased' } = {
-        id: newId('txn', at),
-        kind: 'grant',
-        class: body.type === 'purchase' ? 'purchased' : 'included',
-        micro: body.amountCents * MICRO_PER_CREDIT,
-        runId: null,
-        description: body.reason ?? '',
-        at: new Date(at),
-      }
       return once(db, call, async (tx) => {
+        const entry: LedgerEntry & { kind: 'grant'; class: 'included' | 'purchased' } = {
+          id: newId('txn', at),
+          kind: 'grant',
+          class: body.type === 'purchase' ? 'purchased' : 'included',
+          micro: body.amountCents * MICRO_PER_CREDIT,
+          runId: null,
+          description: body.reason ?? '',
+          expiresAt: endOf(body.expiresAt, at),
+          at: new Date(at),
+        }
         await insertGrant(tx, caller.organizationId, entry)
         return { answer: { status: 201, body: presentTransaction(entry) }, subjectId: entry.id }
       })
     },
   }
+}
+
+function endOf(expiresAt: string | undefined, at: number): Date | null {
+  if (expiresAt === undefined) return null
+  const problems = new Problems()
+  if (Date.parse(expiresAt) <= at) problems.add('/expiresAt', 'has passed')
+  problems.throwIfAny()
+  return new Date(expiresAt)
 }
 
 function monthStart(at: number): Date {
