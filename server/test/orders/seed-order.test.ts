@@ -3,12 +3,7 @@ import * as sdk from '../../../sdk/typescript/src/index.ts'
 import { type Neighbourhood, startNeighbourhood } from '../harness/house.ts'
 import { isSkipped } from '../harness/report.ts'
 import { SeedQueue, SeedTasks, startSeedApp } from '../harness/seed-application.ts'
-import {
-  absentSeeds,
-  loadSeedBlock,
-  type SeedFunction,
-  type TypeScriptBlock,
-} from '../harness/seed-code.ts'
+import { absentSeeds, loadSeedBlock, type SeedFunction, type TypeScriptBlock } from '../harness/seed-code.ts'
 import { lackingPython, runPython, startPythonWebhook } from '../harness/seed-python.ts'
 
 /** The printed code against a real gate: work orders in test mode, really cloned, verified and announced. */
