@@ -3,9 +3,14 @@ import { join } from 'node:path'
 
 /** Gives ourselves back the folders that an agent closed; links are not followed. */
 async function openFolders(path: string): Promise<void> {
-  await chmod(path, 0o700)
-  for (const entry of await readdir(path, { withFileTypes: true }))
-    if (entry.isDirectory()) await openFolders(join(path, entry.name))
+  try {
+    await chmod(path, 0o700)
+    for (const entry of await readdir(path, { withFileTypes: true }))
+      if (entry.isDirectory()) await openFolders(join(path, entry.name))
+  } catch (error) {
+    // A removal that failed at one folder may still be at work on others.
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+  }
 }
 
 /** Removes a folder and all below, also when an agent took the permissions away. Missing is fine. */
