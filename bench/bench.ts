@@ -1,4 +1,4 @@
-/** `npm run bench -- NAME… [--seconds N] [--scale N] [--cpu-prof DIR]`: measures, prints, and keeps the results. */
+/** `npm run bench -- NAME… [--seconds N] [--scale N] [--orders N] [--cpu-prof DIR]`: measures, prints, and keeps the results. */
 import { parseArgs } from 'node:util'
 import { measureFloor } from './floor.ts'
 import { measureHistory } from './history.ts'
@@ -8,6 +8,7 @@ import { measureOrders } from './orders.ts'
 import { measureProcesses } from './processes.ts'
 import { printProfiles } from './profile.ts'
 import { keepResult, printOutcome } from './report.ts'
+import { measureSoak } from './soak.ts'
 import type { BenchOptions, Measure } from './suite.ts'
 import { measureThreeSteps } from './three-steps.ts'
 import { measureWaiting } from './waiting.ts'
@@ -20,12 +21,14 @@ const MEASURES: Readonly<Record<string, Measure>> = {
   processes: measureProcesses,
   memory: measureMemory,
   orders: measureOrders,
+  soak: measureSoak,
 }
 
-const USAGE = `npm run bench -- NAME… [--seconds N] [--scale N] [--cpu-prof DIR]
+const USAGE = `npm run bench -- NAME… [--seconds N] [--scale N] [--orders N] [--cpu-prof DIR]
   NAME           ${Object.keys(MEASURES).join(', ')}, or all
   --seconds N    length of one measurement (10)
   --scale N      millions of rows behind history and waiting (1); 10 measures 10,000,000 too
+  --orders N     work orders of soak (200)
   --cpu-prof DIR gateways leave CPU profiles there; where their time went is printed by file
 `
 
@@ -65,15 +68,18 @@ function readArguments(argv: readonly string[]): { names: string[]; options: Ben
       options: {
         seconds: { type: 'string', default: '10' },
         scale: { type: 'string', default: '1' },
+        orders: { type: 'string', default: '200' },
         'cpu-prof': { type: 'string' },
       },
     })
     const [seconds, scale] = [Number(values.seconds), Number(values.scale)]
+    const orders = Number(values.orders)
     const names = positionals.includes('all') ? Object.keys(MEASURES) : positionals
     const isKnown = names.length > 0 && names.every((name) => Object.hasOwn(MEASURES, name))
     if (!isKnown || !(seconds > 0 && seconds <= 600) || !(scale > 0 && scale <= 10)) return undefined
+    if (!(Number.isInteger(orders) && orders >= 10 && orders <= 100_000)) return undefined
     const profileDir = values['cpu-prof'] ?? null
-    return { names, options: { seconds, scale, profileDir, signal: stopSignal() } }
+    return { names, options: { seconds, scale, orders, profileDir, signal: stopSignal() } }
   } catch {
     return undefined
   }

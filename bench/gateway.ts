@@ -12,6 +12,7 @@ import { type DedicatedConnection, openConnection } from '../server/src/storage/
 import { EMBEDDED_DATABASE, EMBEDDED_USER } from '../server/src/storage/embedded-cluster.ts'
 import { PORT } from '../server/src/storage/embedded-process.ts'
 import { type BenchFolder, findPostmaster, makeBenchFolder } from './bench-folder.ts'
+import { type Inspector, openInspector } from './inspector.ts'
 
 export type Settings = Readonly<Record<string, string>>
 
@@ -38,6 +39,8 @@ export interface Gateway extends AsyncDisposable {
   startMs: number
   /** What agents run in. */
   jail: string
+  /** Looks inside it; only of a gateway that was started for that. */
+  inspect(): Promise<Inspector>
 }
 
 /** A gateway with the PostgreSQL that it has started for itself. */
@@ -52,6 +55,7 @@ export interface OwnGateway extends Gateway {
 export interface GatewayOptions {
   settings?: Settings
   profileDir?: string | null
+  inspected?: boolean
 }
 
 /** Starts a gateway on an embedded PostgreSQL (fsync on) in a new folder; all of it goes when disposed of. */
@@ -101,9 +105,12 @@ export function firstKey(dataDir: string, mode: 'live' | 'test'): string {
 /** A gateway process on whatever database its settings name. */
 export async function startGateway(
   dataDir: string,
-  { settings = {}, profileDir = null }: GatewayOptions = {},
+  { settings = {}, profileDir = null, inspected = false }: GatewayOptions = {},
 ): Promise<Gateway> {
-  const flags = profileDir === null ? [] : ['--cpu-prof', '--cpu-prof-dir', profileDir]
+  const flags = [
+    ...(profileDir === null ? [] : ['--cpu-prof', '--cpu-prof-dir', profileDir]),
+    ...(inspected ? ['--inspect=127.0.0.1:0'] : []),
+  ]
   const spawnedAt = performance.now()
   const child = spawn(process.execPath, [...flags, PROGRAM, 'start', '--json', '--quiet'], {
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -125,7 +132,9 @@ export async function startGateway(
   const startMs = performance.now() - spawnedAt
   const { url, jail }: { url: string; jail: string } = JSON.parse(line)
   const stop = (): Promise<void> => end(child)
-  return { url, jail, startMs, pid: child.pid ?? 0, [Symbol.asyncDispose]: stop }
+  const inspect = async (): Promise<Inspector> =>
+    openInspector(/ws:\/\/\S+/.exec(said())?.[0] ?? 'ws://not-inspected')
+  return { url, jail, startMs, inspect, pid: child.pid ?? 0, [Symbol.asyncDispose]: stop }
 }
 
 /** The end of what it says, for when it fails. */

@@ -7,6 +7,7 @@
  * The overhead is the time from the create of the run to the pull request's event, less the agent's own time (from
  * asking the model to its answer, and what its tools took) and less the gates' and the set-up's own (as they
  * report). workspace is the time from the claim to the workspace's being ready: asking the host, fetching, cloning.
+ * cpu is of the gateway and of all that it started and waited for, per order; starts are those programs.
  *
  * jail: `/bin/true` in a jail of its own, one after the other, beside the same program spawned bare. Memory: eight
  * orders at once whose agents run a command that sleeps; the proportional set sizes of the gateway and all below
@@ -18,14 +19,14 @@ import { once } from 'node:events'
 import { chmod, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
-import { startGitHost } from '../demo/git-host.ts'
-import { type ModelScript, startModelServer } from '../demo/model-server.ts'
-import { AgentGate, type RunEvent } from '../sdk/typescript/src/index.ts'
+import type { AgentGate, RunEvent } from '../sdk/typescript/src/index.ts'
 import { openJails } from '../server/src/jail/jail.ts'
 import { makeBenchFolder } from './bench-folder.ts'
 import { LIMITS, type OwnGateway, openGateway } from './gateway.ts'
+import type { Inspector } from './inspector.ts'
 import { percentile, rounded } from './load.ts'
-import { processTree, pssMib } from './process-figures.ts'
+import { openProject } from './order-project.ts'
+import { cpuSeconds, processTree, pssMib } from './process-figures.ts'
 import type { BenchOptions, Outcome, Row } from './suite.ts'
 
 const AIM_MS = 400
@@ -33,92 +34,59 @@ const ORDERS_PER_SECOND = 2
 const JAILS_PER_SECOND = 20
 const AT_ONCE = 8
 
-const PROJECT = {
-  'package.json': JSON.stringify({ name: 'sums', type: 'module', scripts: { test: 'node --test' } }),
-  'README.md': '# sums\n',
-  'sum.js': 'export const sum = (a, b) => a + b\n',
-  'sum.test.js':
-    "import assert from 'node:assert'\nimport { test } from 'node:test'\nimport { sum } from './sum.js'\ntest('adds', () => assert.equal(sum(2, 3), 5))\n",
-}
-
-const SCRIPT: ModelScript = [
-  { text: 'I look.', calls: [{ tool: 'list_files', arguments: {} }] },
-  { text: 'I write.', calls: [{ tool: 'write_file', arguments: { path: 'NOTE.md', content: 'A note.\n' } }] },
-  { text: 'Done.', calls: [{ tool: 'finish', arguments: { summary: 'Left a note.' } }] },
-]
-
 const SLEEPING = {
   steps: [{ text: 'z', calls: [{ tool: 'run_command', arguments: { command: 'sleep 600' } }] }],
 }
 
 export async function measureOrders(options: BenchOptions): Promise<Outcome> {
-  const host = await startGitHost()
-  const model = await startModelServer({ script: SCRIPT })
-  try {
-    const {
-      url: repository,
-      token,
-      apiBaseUrl,
-    } = await host.createRepository({
-      owner: 'bench',
-      name: 'sums',
-      files: PROJECT,
-    })
-    const hostPort = new URL(repository).host
-    const settings = {
-      AGENTGATE_ALLOWED_PRIVATE_HOSTS: hostPort,
-      AGENTGATE_JAIL_SLOTS: String(AT_ONCE),
-      OPENAI_API_KEY: 'scripted',
-      AGENTGATE_OPENAI_BASE_URL: model.url,
-      AGENTGATE_MODELS: 'openai/scripted',
-    }
-    await using gateway = await openGateway({ ...options, settings })
-    if (gateway.jail === 'unavailable') throw new Error('No jail works here; ./agentgate doctor says why.')
-    const live = new AgentGate({ apiKey: gateway.liveKey, baseUrl: gateway.url })
-    const test = new AgentGate({ apiKey: gateway.testKey, baseUrl: gateway.url })
-    for (const client of [live, test]) {
-      await client.gitCredentials.create({
-        host: hostPort,
-        kind: 'token',
-        use: 'publish',
-        secret: token,
-        apiBaseUrl,
-      })
-    }
-    const phases = [
-      await measureMode(live, { mode: 'live', repository, ...options }),
-      await measureMode(test, { mode: 'test', repository, ...options }),
-    ]
-    const jail = await measureJail(options)
-    const memory = await measureMemory(gateway, { client: test, repository, ...options })
-    return {
-      conditions: { ...LIMITS, jailSlots: AT_ONCE, jail: gateway.jail },
-      tables: [
-        { title: 'Work orders, medians', rows: phases },
-        { title: 'Start of a jail', rows: [jail] },
-        { title: 'Memory of running orders', rows: [memory] },
-      ],
-      findings: phases.map(
-        ({ mode, overheadP50Ms }) => `${mode} mode: overhead p50 ${overheadP50Ms} ms (aim ${AIM_MS}).`,
-      ),
-    }
-  } finally {
-    await Promise.all([host.close(), model.close()])
+  await using project = await openProject()
+  const settings = { ...project.settings, AGENTGATE_JAIL_SLOTS: String(AT_ONCE) }
+  await using gateway = await openGateway({ ...options, settings, inspected: true })
+  const { live, test } = await project.open(gateway)
+  using inspector = await gateway.inspect()
+  const { repository } = project
+  const phases = [
+    await measureMode(live, { mode: 'live', repository, gateway, inspector, ...options }),
+    await measureMode(test, { mode: 'test', repository, gateway, inspector, ...options }),
+  ]
+  const jail = await measureJail(options)
+  const memory = await measureMemory(gateway, { client: test, repository, ...options })
+  return {
+    conditions: { ...LIMITS, jailSlots: AT_ONCE, jail: gateway.jail },
+    tables: [
+      { title: 'Work orders, medians', rows: phases },
+      { title: 'Start of a jail', rows: [jail] },
+      { title: 'Memory of running orders', rows: [memory] },
+    ],
+    findings: phases.map(
+      ({ mode, overheadP50Ms, gitStarts }) =>
+        `${mode} mode: overhead p50 ${overheadP50Ms} ms (aim ${AIM_MS}), with ${gitStarts} starts of git.`,
+    ),
   }
+}
+
+interface Mode extends BenchOptions {
+  mode: string
+  repository: string
+  gateway: OwnGateway
+  inspector: Inspector
 }
 
 async function measureMode(
   client: AgentGate,
-  { mode, repository, seconds, signal }: BenchOptions & { mode: string; repository: string },
+  { mode, repository, gateway, inspector, seconds, signal }: Mode,
 ): Promise<Row> {
   const orders: Phases[] = []
   const count = Math.max(3, Math.round(seconds * ORDERS_PER_SECOND))
-  for (let i = 0; i <= count; i++) {
+  // The first makes the mirror.
+  await performOrder(client, repository)
+  const starts = await watchStarts(inspector)
+  const before = cpuSeconds([gateway.pid])
+  for (let i = 0; i < count; i++) {
     signal.throwIfAborted()
-    const phases = await performOrder(client, repository)
-    // The first makes the mirror.
-    if (i > 0) orders.push(phases)
+    orders.push(await performOrder(client, repository))
   }
+  const cpuMs = rounded(((cpuSeconds([gateway.pid]) - before) * 1000) / count)
   const of = (key: keyof Phases, share = 0.5): number =>
     rounded(
       percentile(
@@ -136,8 +104,33 @@ async function measureMode(
     agentMs: of('agentMs'),
     gatesMs: of('gatesMs'),
     setupMs: of('setupMs'),
+    cpuMs,
+    ...(await starts(count)),
   }
 }
+
+/** Counts from now on which programs the gateway starts; gives how many an order took. */
+async function watchStarts(inspector: Inspector): Promise<(orders: number) => Promise<Row>> {
+  await inspector.evaluate(COUNT_STARTS)
+  return async (orders) => {
+    const counted = await inspector.evaluate('JSON.stringify(globalThis.benchStarts)')
+    const starts: Record<string, number> = JSON.parse(String(counted))
+    const all = Object.values(starts).reduce((sum, each) => sum + each, 0)
+    const git = starts['git'] ?? 0
+    return { gitStarts: rounded(git / orders), otherStarts: rounded((all - git) / orders) }
+  }
+}
+
+const COUNT_STARTS = `
+  if (globalThis.benchStarts === undefined) {
+    process.getBuiltinModule('node:diagnostics_channel').subscribe('child_process', ({ process: child }) => {
+      setImmediate(() => {
+        const program = child.spawnfile.split('/').at(-1)
+        globalThis.benchStarts[program] = (globalThis.benchStarts[program] ?? 0) + 1
+      })
+    })
+  }
+  globalThis.benchStarts = {}`
 
 /** Of one order, in milliseconds. */
 interface Phases {

@@ -83,3 +83,18 @@ export function pssMib(pids: readonly number[]): number {
   })
   return Math.round(kilobytes.reduce((sum, each) => sum + each, 0) / 1024)
 }
+
+/** What a process holds open, by what `/proc` says of it. */
+export function holdings(pid: number): { files: number; threads: number; mounts: number } {
+  const lines = (name: string): string[] => readFileSync(`/proc/${pid}/${name}`, 'utf8').trim().split('\n')
+  const threads = lines('status').find((line) => line.startsWith('Threads:'))
+  return {
+    files: readdirSync(`/proc/${pid}/fd`).length,
+    threads: Number(threads?.split(/\s+/)[1]),
+    mounts: lines('mountinfo').length,
+  }
+}
+
+/** Resident memory of one process, in MiB. */
+export const rssMib = (pid: number): number =>
+  Math.round(Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) / 1024)

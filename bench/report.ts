@@ -17,7 +17,7 @@ const BENCH = fileURLToPath(new URL('.', import.meta.url))
 const RESULTS = join(BENCH, 'results')
 
 /** In the order in which they are read; others follow. */
-const ORDER = ['three-steps', 'floor', 'history', 'waiting', 'processes', 'memory', 'orders']
+const ORDER = ['three-steps', 'floor', 'history', 'waiting', 'processes', 'memory', 'orders', 'soak']
 
 export async function keepResult(result: Result): Promise<void> {
   await mkdir(RESULTS, { recursive: true })

@@ -4,6 +4,8 @@ export interface BenchOptions {
   seconds: number
   /** Of the large counts: 1 is a million rows. */
   scale: number
+  /** Work orders of a soak. */
+  orders: number
   signal: AbortSignal
   /** Where gateways leave a CPU profile each. */
   profileDir: string | null

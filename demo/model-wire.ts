@@ -78,7 +78,15 @@ export function readConversation(wire: Wire, body: JsonObject): Conversation {
   return found
 }
 
-const pieces = (text: string): string[] => text.match(/[\s\S]{1,12}/g) ?? []
+/** A long text comes in larger ones, as a stream that is read slowly does. */
+const PIECES = 10_000
+
+function pieces(text: string): string[] {
+  const length = Math.max(12, Math.ceil(text.length / PIECES))
+  return Array.from({ length: Math.ceil(text.length / length) }, (_, n) =>
+    text.slice(n * length, (n + 1) * length),
+  )
+}
 
 // OpenAI Responses ------------------------------------------------------------------------------------------
 

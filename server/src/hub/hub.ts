@@ -16,8 +16,9 @@ export interface HubOptions {
 
 /** How often a waiter looks for what another process did. */
 const POLL_MS = 1_000
-/** Runs that need attention are remembered for whoever asks a moment too late. */
+/** Runs that need attention are remembered for whoever asks a moment too late: so many, and so long. */
 const REMEMBERED = 1_000
+const REMEMBERED_MS = 5_000
 
 /** Whether a caller who waits has something to do: the run is final, or asks for tool results or a decision. */
 export const needsAttention = ({ state }: Run): boolean =>
@@ -30,7 +31,8 @@ interface Waiter {
 export class Hub {
   readonly #options: HubOptions
   readonly #waiters = new Map<RunId, Set<Waiter>>()
-  readonly #settled = new Map<RunId, Run>()
+  /** In the order of their announcement. A run may hold a megabyte of input, so none stays without need. */
+  readonly #settled = new Map<RunId, { run: Run; until: number }>()
 
   constructor(options: HubOptions) {
     this.#options = options
@@ -41,17 +43,27 @@ export class Hub {
     return this.#waiters.size
   }
 
+  /** Runs that are remembered right now. */
+  get remembered(): number {
+    return this.#settled.size
+  }
+
   /** Called after each commit with the run as it became. */
   announce(run: Run): void {
     const { id } = run.facts
     this.#settled.delete(id)
     if (!needsAttention(run)) return
-    this.#settled.set(id, run)
-    for (const oldest of this.#settled.keys()) {
-      if (this.#settled.size <= REMEMBERED) break
-      this.#settled.delete(oldest)
-    }
+    this.#settled.set(id, { run, until: this.#options.clock.monotonic() + REMEMBERED_MS })
+    this.#forgetOld()
     for (const { look } of this.#waiters.get(id) ?? []) look(run)
+  }
+
+  #forgetOld(): void {
+    const now = this.#options.clock.monotonic()
+    for (const [id, { until }] of this.#settled) {
+      if (until > now && this.#settled.size <= REMEMBERED) break
+      this.#settled.delete(id)
+    }
   }
 
   /** Lets the waiters of these runs look at the database: another process moved them. */
@@ -65,10 +77,11 @@ export class Hub {
     id: RunId,
     { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal },
   ): Promise<Run | undefined> {
+    this.#forgetOld()
     const until = this.#options.clock.monotonic() + timeoutMs
     while (!signal.aborted) {
       const news = this.#nextNews(id, Math.min(until - this.#options.clock.monotonic(), POLL_MS), signal)
-      const run = this.#settled.get(id) ?? (await this.#options.readRun(id))
+      const run = this.#settled.get(id)?.run ?? (await this.#options.readRun(id))
       if (run === undefined || needsAttention(run)) {
         news.forget()
         return run
