@@ -128,7 +128,7 @@ async function prepare(options: DemoOptions, opened: Opened): Promise<{ task: Ta
 
 /** A live key, a provider and a price, so that money really moves. */
 const scriptedSettings = (baseUrl: string): Environment => ({
-  OPENAI_API_KEY: 'scripted',
+  OPENAI_API_KEY: 'sk-of-the-scripted-model',
   AGENTGATE_OPENAI_BASE_URL: baseUrl,
   AGENTGATE_MODELS: SCRIPTED_MODEL,
   AGENTGATE_PRICES: JSON.stringify({ [SCRIPTED_MODEL]: { input: 0.1, output: 0.4, cached: 0.01 } }),

@@ -33,6 +33,9 @@ export interface CredentialDeskOptions {
   forgeFetch: typeof fetch
 }
 
+/** What people give a local model server that wants no key: `ollama`, `not-needed`. It is a word, and texts hold it. */
+const PLACEHOLDER = /^(?!sk-)[a-z]+(?:[-_][a-z]+)*$/
+
 /** Opens stored git credentials for the worker's own git and for forges, and to know what to mask; for nobody else. */
 export class CredentialDesk {
   readonly #options: CredentialDeskOptions
@@ -85,7 +88,9 @@ export class CredentialDesk {
     options: Pick<RedactorOptions, 'folders' | 'onMasked'>,
   ): Promise<Redactor> {
     const { database, vault, config } = this.#options
-    const keys = Object.values(config.providers).map(({ apiKey }) => apiKey.reveal())
+    const keys = Object.values(config.providers)
+      .map(({ apiKey }) => apiKey.reveal())
+      .filter((key) => !PLACEHOLDER.test(key))
     const rows = run.hasWorkspace ? await listSealedGitCredentials(database, run) : []
     const secrets = rows.map((row) => vault.open(row.sealed, gitCredentialPlace(row)).reveal())
     const redaction = await this.#redaction(run.organizationId)

@@ -72,3 +72,12 @@ test('a setting or an organisation that there is not is refused, and nothing is 
   expect(unknown).toMatchObject({ code: 1, err: expect.stringContaining('org_unknown does not exist') })
   expect((await command('organization', 'redaction')).out).toBe('on\n')
 })
+
+test('a word given in place of a key, as local model servers are, spoils no text', async () => {
+  await using local = await startGate({
+    env: { OPENAI_API_KEY: 'not-needed' },
+  })
+  const text = 'A key is not-needed here.'
+  const run = await local.client.runs.create({ agent: 'scripted', input: { steps: [{ text }] } })
+  expect((await local.client.runs.wait(run.id)).output).toBe(text)
+})
