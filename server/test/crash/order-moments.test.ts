@@ -6,7 +6,7 @@ import { type Order, OrderWorld, type Result } from './order-world.ts'
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 90_000 })
 
 /** Long enough to be met together; nobody else on this machine waits for exactly so long. */
-const WAITS = { setup: '2.0113', command: '2.0117', gate: '2.0119' }
+const WAITS = { setup: '3.0113', command: '3.0117', gate: '3.0119' }
 
 const sleeps = (wait: string): boolean =>
   readdirSync('/proc').some((pid) => {
@@ -40,7 +40,7 @@ describe.skipIf(lackingJail !== null)('a gateway that is killed', () => {
 
   /** Resolves at the first moment at which this holds. */
   const until = (holds: () => boolean): Promise<void> =>
-    expect.poll(holds, { interval: 2, timeout: 60_000 }).toBe(true)
+    expect.poll(holds, { interval: 50, timeout: 60_000 }).toBe(true)
   const asked = ({ host }: Order, path: string): boolean =>
     host.requests.some((request) => request.method === 'POST' && request.path.includes(path))
 
