@@ -29,6 +29,8 @@ export const LIMITS = {
 } as const satisfies Settings
 
 const PROGRAM = fileURLToPath(new URL('../scripts/agentgate.mjs', import.meta.url))
+/** As `./agentgate` starts node. */
+const LAUNCHED_WITH = ['--max-semi-space-size=64']
 const PATIENCE_MS = 30_000
 const OUTPUT_KEPT = 4_000
 
@@ -112,7 +114,7 @@ export async function startGateway(
     ...(inspected ? ['--inspect=127.0.0.1:0'] : []),
   ]
   const spawnedAt = performance.now()
-  const child = spawn(process.execPath, [...flags, PROGRAM, 'start', '--json', '--quiet'], {
+  const child = spawn(process.execPath, [...LAUNCHED_WITH, ...flags, PROGRAM, 'start', '--json', '--quiet'], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: {
       PATH: process.env['PATH'],
