@@ -14,9 +14,13 @@ export interface Machine {
   kernel: string
   node: string
   postgresql: string
+  /** Median of a small insert by one caller, committed to disk: what every durable step costs at least. */
+  commitMs: number
   /** Of the sources; `+` where they differ from it. */
   commit: string
 }
+
+const TRIED_COMMITS = 1_000
 
 const run = promisify(execFile)
 
@@ -28,22 +32,31 @@ export async function describeMachine(): Promise<Machine> {
     memoryGib: Math.round(totalmem() / 2 ** 30),
     kernel: release(),
     node: process.version,
-    postgresql: await readPostgresVersion(),
+    ...(await tryPostgres()),
     commit: await readCommit(),
   }
-  const { cores, memoryGib, kernel, node, postgresql, commit } = facts
-  const line = `${cores} × ${facts.cpu}, ${memoryGib} GiB, Linux ${kernel}, Node ${node}, PostgreSQL ${postgresql} (embedded, fsync on), commit ${commit}`
+  const { cores, memoryGib, kernel, node, postgresql, commitMs, commit } = facts
+  const line = `${cores} × ${facts.cpu}, ${memoryGib} GiB, Linux ${kernel}, Node ${node}, PostgreSQL ${postgresql} (embedded, fsync on; a small commit takes ${commitMs} ms), commit ${commit}`
   return { line, ...facts }
 }
 
-async function readPostgresVersion(): Promise<string> {
+async function tryPostgres(): Promise<{ postgresql: string; commitMs: number }> {
   await using server = await openBenchDatabase()
   await using db = await openConnection(server.url)
   const [row] = await db.query<{ version: string; fsync: string }>(
     "select split_part(current_setting('server_version'), ' ', 1) as version, current_setting('fsync') as fsync",
   )
   if (row?.fsync !== 'on') throw new Error('fsync is off; figures would be about nothing.')
-  return row.version
+  await db.query('create table commit_tried (n int primary key, said text not null)')
+  const said = 'x'.repeat(300)
+  const times: number[] = []
+  for (let n = 0; n < TRIED_COMMITS; n++) {
+    const since = performance.now()
+    await db.query({ name: 'commit', text: 'insert into commit_tried (n, said) values ($1, $2)' }, [n, said])
+    times.push(performance.now() - since)
+  }
+  times.sort((a, b) => a - b)
+  return { postgresql: row.version, commitMs: Math.round((times[TRIED_COMMITS >> 1] ?? 0) * 100) / 100 }
 }
 
 async function readCommit(): Promise<string> {
