@@ -15,7 +15,7 @@ import { Loop, type Ticking } from '../lib/loop.ts'
 import { storableJson } from '../lib/text.ts'
 import { findAccount } from '../storage/accounts.ts'
 import { putBlob } from '../storage/blobs.ts'
-import type { Birth, CommitRow } from '../storage/commit.ts'
+import { type Birth, type CommitRow, isLight } from '../storage/commit.ts'
 import type { Database } from '../storage/database.ts'
 import { findAnswer } from '../storage/idempotency.ts'
 import { readJournal } from '../storage/journal.ts'
@@ -154,14 +154,16 @@ export class Engine implements AsyncDisposable {
   }
 
   async #submit(row: CommitRow): Promise<Answer> {
-    const answer = await this.#flusherOf(row.runId).submit(row)
+    const answer = await this.#flusherOf(row).submit(row)
     if (answer !== 'applied') this.#options.onRefused?.(refusedBy(answer, row))
     return answer
   }
 
-  #flusherOf(runId: string): Flusher {
-    const flusher = this.#flushers[runId.charCodeAt(runId.length - 1) % FLUSHERS]
-    if (flusher === undefined) throw new Error('an engine has flushers')
+  /** What locks accounts and places goes one way: beside it steps are written without waiting for those locks. */
+  #flusherOf(row: CommitRow): Flusher {
+    const [steps, places] = this.#flushers
+    const flusher = isLight(row) ? steps : places
+    if (flusher === undefined) throw new Error('an engine has two flushers')
     return flusher
   }
 

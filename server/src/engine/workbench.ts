@@ -32,10 +32,18 @@ export interface WorkbenchOptions {
   log: Log
 }
 
+/** A run that was claimed, to be put to work. */
+interface Taken {
+  run: Run
+  token: string
+  resumePoint: number
+}
+
 export class Workbench {
   readonly #options: WorkbenchOptions
   readonly #work = new Map<RunId, { claim: Claim; done: Promise<void> }>()
-  #reserved = 0
+  /** Claims under way. */
+  readonly #filling = new Set<Promise<boolean>>()
   #draining = false
 
   constructor(options: WorkbenchOptions) {
@@ -44,11 +52,11 @@ export class Workbench {
 
   /** Slots that neither work nor are promised to a claim under way. */
   get free(): number {
-    return this.#draining ? 0 : this.#options.slots - this.#work.size - this.#reserved
+    return this.#draining ? 0 : this.#options.slots - this.#work.size - this.#filling.size
   }
 
   get isIdle(): boolean {
-    return this.#work.size === 0 && this.#reserved === 0
+    return this.#work.size === 0 && this.#filling.size === 0
   }
 
   has(id: RunId): boolean {
@@ -60,22 +68,17 @@ export class Workbench {
   }
 
   /** Keeps a slot while `claiming` is under way; what it claims is put to work. */
-  async fill(
-    claiming: () => Promise<{ run: Run; token: string; resumePoint: number } | null>,
-  ): Promise<boolean> {
+  async fill(claiming: () => Promise<Taken | null>): Promise<boolean> {
     if (this.free <= 0) return false
-    this.#reserved++
-    try {
-      const taken = await claiming()
-      if (taken === null) return false
-      this.#perform(taken)
-      return true
-    } finally {
-      this.#reserved--
-    }
+    const filling = claiming().then((taken) => {
+      if (taken !== null) this.#perform(taken)
+      return taken !== null
+    })
+    this.#filling.add(filling)
+    return filling.finally(() => this.#filling.delete(filling))
   }
 
-  #perform({ run, token, resumePoint }: { run: Run; token: string; resumePoint: number }): void {
+  #perform({ run, token, resumePoint }: Taken): void {
     const { mailboxes, readJournal, onDraft, noteLate } = this.#options
     const claim = new Claim({ run, claim: token, mailboxes, readJournal, resumePoint, onDraft, noteLate })
     if (this.#draining) claim.stop('draining')
@@ -172,7 +175,10 @@ export class Workbench {
   async drain(): Promise<void> {
     this.#draining = true
     this.stopAll('draining')
-    await Promise.all([...this.#work.values()].map(({ done }) => done))
+    // What is just being taken is handed back too.
+    while (!this.isIdle) {
+      await Promise.allSettled([...this.#filling, ...[...this.#work.values()].map(({ done }) => done)])
+    }
   }
 }
 

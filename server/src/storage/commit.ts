@@ -137,7 +137,7 @@ s as (
 )
 select id, case when (id in (select id from ok)) is true then 'applied' else 'unfenced' end as verdict from i`
 
-const isLight = (row: CommitRow): boolean =>
+export const isLight = (row: CommitRow): boolean =>
   row.birth === null &&
   row.outcome === null &&
   row.money === null &&
