@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync, readFileSync, rmSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync, statSync, utimesSync } from 'node:fs'
 import { type IncomingMessage, request, type ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
 import { type AddressInfo, connect } from 'node:net'
@@ -179,16 +179,47 @@ test('links of a list of Python packages lead through the proxy again', async ()
   expect(asked).toHaveLength(1)
 })
 
+/** As if what was kept within the last minute had been kept so long ago. */
+function makeOlder(secondsAgo: number): void {
+  const now = Date.now() / 1000
+  for (const name of readdirSync(root, { recursive: true, encoding: 'utf8' })) {
+    const about = statSync(join(root, name))
+    const isNew = about.isFile() && about.mtimeMs / 1000 > now - 60
+    if (isNew) utimesSync(join(root, name), now - secondsAgo, now - secondsAgo)
+  }
+}
+
 test('what was used longest ago makes room', async () => {
   answerWith = (question, answer) => answer.writeHead(200, KEEP).end((question.url ?? '').repeat(10_000))
   await startProxy()
-  for (const path of ['/a', '/b', '/c']) {
+  for (const [path, secondsAgo] of [
+    ['/a', 300],
+    ['/b', 200],
+    ['/c', 100],
+  ] as const) {
     await ask(path)
-    await new Promise((resolve) => setTimeout(resolve, 20)) // times of files are told apart by milliseconds
+    makeOlder(secondsAgo)
   }
   await ask('/a')
   await cacheOf('us', 45_000).trim()
   asked.splice(0)
   for (const path of ['/a', '/c', '/b']) await ask(path)
   expect(asked).toEqual(['GET /b'])
+})
+
+test('an answer that cannot be kept is passed on all the same', async () => {
+  // Its copy is trimmed away while it is under way.
+  answerWith = (_asked, answer) => {
+    answer.writeHead(200, KEEP).write('hon')
+    const whenCopied = (): void => {
+      const files = readdirSync(root, { recursive: true, encoding: 'utf8' })
+      if (!files.some((name) => name.endsWith('.new'))) return void setImmediate(whenCopied)
+      rmSync(join(root, 'packages'), { recursive: true })
+      answer.end('est')
+    }
+    whenCopied()
+  }
+  const proxy = await startProxy()
+  for (const _ of [1, 2]) expect(await ask('/word')).toEqual([200, 'honest'])
+  expect([asked.length, proxy.kept]).toEqual([2, 0])
 })

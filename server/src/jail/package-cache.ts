@@ -46,7 +46,10 @@ export interface KeptAnswer {
 
 /** Takes a copy of an answer on its way to the one who asked. */
 export interface Copy {
-  /** Passes the answer on, and has kept it when its end is passed on; an answer that breaks off is dropped. */
+  /**
+   * Passes the answer on, and has kept it when its end is passed on. An answer that breaks off is dropped; one that
+   * cannot be kept, on a full disk or because its copy was trimmed, is passed on all the same.
+   */
   take(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer>
 }
 
@@ -99,19 +102,22 @@ export class PackageCache {
       async *take(chunks) {
         const hash = createHash('sha256')
         let bytes = 0
-        const file = await open(temporary, 'wx', 0o600)
+        let file = await open(temporary, 'wx', 0o600).catch(() => undefined)
+        const drop = async (): Promise<void> => {
+          await file?.close().catch(() => undefined)
+          file = undefined
+        }
         try {
           for await (const chunk of chunks) {
             bytes += chunk.length
-            if (bytes <= MAX_ENTRY_BYTES) {
-              hash.update(chunk)
-              await file.writeFile(chunk)
-            }
+            hash.update(chunk)
+            if (bytes > MAX_ENTRY_BYTES) await drop()
+            await file?.writeFile(chunk).catch(drop)
             yield chunk
           }
-          if (bytes <= MAX_ENTRY_BYTES) await keep(hash.digest('hex'), bytes)
+          if (file !== undefined) await keep(hash.digest('hex'), bytes).catch(() => undefined)
         } finally {
-          await file.close()
+          await drop()
           await rm(temporary, { force: true })
         }
       },
