@@ -7,7 +7,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 
 /** What the tests need besides what a run needs. */
-export const FOR_TESTS = ['python3-requests', 'python3-flask', 'curl', 'make']
+export const FOR_TESTS = ['python3-requests', 'python3-flask', 'curl', 'make', 'openssl']
 export const FOR_RUNS = ['bubblewrap']
 
 /** Every package, and how to tell that it is there: a file that is quick to find, or the answer of a program. */
@@ -15,6 +15,7 @@ const PACKAGES = {
   bubblewrap: { file: 'usr/bin/bwrap' },
   curl: { file: 'usr/bin/curl' },
   make: { file: 'usr/bin/make' },
+  openssl: { file: 'usr/bin/openssl' },
   'python3-requests': { file: 'usr/lib/python3/dist-packages/requests/__init__.py', module: 'requests' },
   'python3-flask': { file: 'usr/lib/python3/dist-packages/flask/__init__.py', module: 'flask' },
 }
