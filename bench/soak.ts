@@ -13,8 +13,9 @@
  * The first orders open what stays open: mirrors, connections, code. The trend is the slope of a line through the
  * samples behind them.
  */
-import { readdirSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import type { AgentGate } from '../sdk/typescript/src/index.ts'
 import { jailRoot } from '../server/src/jail/jail-files.ts'
 import type { DedicatedConnection } from '../server/src/storage/database.ts'
@@ -30,6 +31,8 @@ const SAMPLES = 10
 const WARM_UP_SHARE = 0.2
 /** More than this is a leak; less is what V8 compiles of code that has become warm, which ends. */
 const LEAK_KIB = 16
+/** A client hears of the end of a run a moment before its workspace is removed. */
+const REMOVAL_MS = 10_000
 
 export async function measureSoak(options: BenchOptions): Promise<Outcome> {
   await using project = await openProject()
@@ -93,6 +96,7 @@ interface Place {
 async function takeSample({ orders, gateway, inspector, db, dataDir }: Place): Promise<Sample> {
   const { pid, postmasterPid } = gateway
   const work = jailRoot(dataDir)
+  await workspacesRemoved(join(work, 'git/runs'))
   const postgres = new Set(processTree(postmasterPid))
   const liveMib = rounded(await inspector.liveMib())
   return {
@@ -105,6 +109,13 @@ async function takeSample({ orders, gateway, inspector, db, dataDir }: Place): P
     workFiles: countFiles(work, ['mirrors', 'test-remotes']),
     dataFiles: countFiles(dataDir, ['postgresql', 'work']),
     tables: await countRows(db),
+  }
+}
+
+/** What is left when the patience is over is counted, and told. */
+async function workspacesRemoved(runs: string): Promise<void> {
+  for (const end = performance.now() + REMOVAL_MS; performance.now() < end; await pause(20)) {
+    if (!existsSync(runs) || readdirSync(runs).length === 0) return
   }
 }
 
