@@ -10,13 +10,14 @@ interface Architecture {
   /** AUDIT_ARCH_… */
   audit: number
   fallocate: number
-  ioctl: number
+  ioctl: readonly number[]
 }
 
-const X86_64: Architecture = { audit: 0xc000003e, fallocate: 285, ioctl: 16 }
-const I386: Architecture = { audit: 0x40000003, fallocate: 324, ioctl: 54 }
-const AARCH64: Architecture = { audit: 0xc00000b7, fallocate: 47, ioctl: 29 }
-const ARM: Architecture = { audit: 0x40000028, fallocate: 352, ioctl: 54 }
+/** The x32 ABI has an `ioctl` of its own, 514. */
+const X86_64: Architecture = { audit: 0xc000003e, fallocate: 285, ioctl: [16, 514] }
+const I386: Architecture = { audit: 0x40000003, fallocate: 324, ioctl: [54] }
+const AARCH64: Architecture = { audit: 0xc00000b7, fallocate: 47, ioctl: [29] }
+const ARM: Architecture = { audit: 0x40000028, fallocate: 352, ioctl: [54] }
 
 /** Each kind of machine with the older one whose programs it runs too. */
 const MACHINES: Readonly<Record<string, readonly Architecture[]>> = {
@@ -27,7 +28,7 @@ const MACHINES: Readonly<Record<string, readonly Architecture[]>> = {
 const IO_URING_SETUP = 425
 /** FS_IOC_RESVSP, FS_IOC_RESVSP64 and FS_IOC_ZERO_RANGE, of 64 and of 32 bits. */
 const RESERVING = [0x40305828, 0x4030582a, 0x40305839, 0x402c5828, 0x402c582a, 0x402c5839]
-/** Numbers of the x32 ABI are those of x86-64 with this bit. */
+/** Numbers of the x32 ABI have this bit too; most are those of x86-64. */
 const WITHOUT_X32 = 0xbfffffff
 
 // Classic BPF, as in linux/filter.h and linux/seccomp.h.
@@ -57,10 +58,13 @@ const rulesOf = ({ fallocate, ioctl }: Omit<Architecture, 'audit'>): Buffer[] =>
   instruction(AND, WITHOUT_X32),
   ...refuse(fallocate, constants.errno.EOPNOTSUPP),
   ...refuse(IO_URING_SETUP, constants.errno.ENOSYS),
-  ...unless(ioctl, [
-    instruction(LOAD, SECOND_ARGUMENT),
-    ...RESERVING.flatMap((request) => refuse(request, constants.errno.EOPNOTSUPP)),
-  ]),
+  ...ioctl.flatMap((number) => unless(number, requestRules())),
+  instruction(RETURN, ALLOW),
+]
+
+const requestRules = (): Buffer[] => [
+  instruction(LOAD, SECOND_ARGUMENT),
+  ...RESERVING.flatMap((request) => refuse(request, constants.errno.EOPNOTSUPP)),
   instruction(RETURN, ALLOW),
 ]
 
