@@ -40,7 +40,7 @@ import { loadMasterKey } from './vault/master-key.ts'
 import { createVault, type Vault } from './vault/vault.ts'
 import { VERSION } from './version.ts'
 import { createRelay, type Relay } from './webhooks/relay.ts'
-import { NO_WORKSHOP, openWorkshop, type Workshop } from './workshop.ts'
+import { NO_WORKSHOP, openWorkshop, openYard, type Workshop, type Yard } from './workshop.ts'
 
 export type { Effects } from './effects.ts'
 
@@ -60,11 +60,13 @@ export interface App extends AsyncDisposable {
 export async function startApp(config: Config, effects: Effects): Promise<App> {
   const rooms = new Rooms()
   try {
+    await makeOwnFolder(config.dataDir)
+    const yard = startYard(config, effects, rooms)
     const ground = await openGround(config, effects, rooms)
     const address = { url: '' }
     const publicUrl = (): string =>
       config.publicUrl ?? (address.url || `http://${config.host}:${config.port}`)
-    const workshop = await openWork(config, ground, publicUrl)
+    const workshop = await openWork(config, { ...ground, publicUrl, yard: await yard })
     const core = await openCore(config, ground, workshop)
     const http = createGateway(config, ground, core)
     if (config.listens) Object.assign(address, await http.listen({ host: config.host, port: config.port }))
@@ -110,7 +112,6 @@ interface Ground {
 }
 
 async function openGround(config: Config, effects: Effects, rooms: Rooms): Promise<Ground> {
-  await makeOwnFolder(config.dataDir)
   const { database, isEmbedded } = await openStorage(config, effects, rooms)
   await migrate(database, MIGRATIONS)
   for (const warning of await durabilityWarnings(database)) effects.log.warn({}, warning)
@@ -143,13 +144,25 @@ async function openClock(database: Database, { log }: Effects, rooms: Rooms): Pr
   return clock
 }
 
-async function openWork(config: Config, ground: Ground, publicUrl: () => string): Promise<Workshop> {
-  if (config.role === 'api') return NO_WORKSHOP
+/** Trying the jail out waits for other processes, and so does opening the database: at the same time, then. */
+function startYard(config: Config, { log }: Effects, rooms: Rooms): Promise<Yard | null> {
+  if (config.role === 'api') return Promise.resolve(null)
+  const yard = openYard(config, log)
+  // Whoever awaits it hears of a failure; nobody does where the database fails, too.
+  const opened = yard.catch(() => null)
+  rooms.defer(async () => (await opened)?.jails[Symbol.asyncDispose]())
+  return yard
+}
+
+type Site = Ground & { publicUrl: () => string; yard: Yard | null }
+
+async function openWork(config: Config, { yard, ...site }: Site): Promise<Workshop> {
+  if (yard === null) return NO_WORKSHOP
   return openWorkshop({
-    ...ground,
+    ...site,
+    yard,
     config,
-    publicUrl,
-    onMasked: (kind, count) => ground.meters.masked(kind, count),
+    onMasked: (kind, count) => site.meters.masked(kind, count),
   })
 }
 
@@ -247,6 +260,10 @@ function openRelay({ effects, database, clock, fetch, desk, meters }: Ground): R
     pause,
     eventLine: (runId, seq) => findEventLine(database, runId, seq),
     secretFor: (organizationId, tenantId, mode) => desk.signingSecret(organizationId, tenantId, mode),
+    cleanFor: async (owner) => {
+      const onMasked = meters.masked.bind(meters)
+      return (await desk.receiverRedactor(owner, { onMasked })).clean
+    },
     onAttempt: (outcome) => meters.attempted(outcome),
   })
 }

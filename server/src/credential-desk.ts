@@ -85,7 +85,7 @@ export class CredentialDesk {
   /** Masks this gateway's own keys and, where a run has a workspace, what its owner's git hosts accept. */
   async redactorOf(
     run: { organizationId: string; mode: Mode; hasWorkspace: boolean },
-    options: Pick<RedactorOptions, 'folders' | 'onMasked'>,
+    { secrets: others = [], ...options }: Partial<Omit<RedactorOptions, 'redaction'>>,
   ): Promise<Redactor> {
     const { database, vault, config } = this.#options
     const keys = Object.values(config.providers)
@@ -94,7 +94,19 @@ export class CredentialDesk {
     const rows = run.hasWorkspace ? await listSealedGitCredentials(database, run) : []
     const secrets = rows.map((row) => vault.open(row.sealed, gitCredentialPlace(row)).reveal())
     const redaction = await this.#redaction(run.organizationId)
-    return createRedactor({ ...options, secrets: [...keys, ...secrets], redaction })
+    return createRedactor({ ...options, secrets: [...keys, ...secrets, ...others], redaction })
+  }
+
+  /** For what a receiver of webhooks says: masks all that is masked in runs, and what signs its webhooks. */
+  async receiverRedactor(
+    { organizationId, tenantId, mode }: { organizationId: string; tenantId: string; mode: Mode },
+    options: Pick<RedactorOptions, 'onMasked'>,
+  ): Promise<Redactor> {
+    const { current, previous } = await this.signingSecret(organizationId, tenantId, mode)
+    const signing = [current, ...(previous === undefined ? [] : [previous.secret])].map((one) => one.reveal())
+    // A receiver may know the key only without its prefix.
+    const secrets = signing.flatMap((key) => [key, key.replace(/^whsec_/, '')])
+    return this.redactorOf({ organizationId, mode, hasWorkspace: true }, { ...options, secrets })
   }
 
   /** Asked once in a while, not for every run. */

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino'
+import type { SetupLimits } from './conduct/setup-phase.ts'
 import type { FirstSecrets } from './founding.ts'
 import type { Backoff } from './lib/backoff.ts'
 import type { Clock } from './lib/clock.ts'
@@ -17,6 +18,8 @@ export interface Effects {
   clock?: Clock
   /** Waits between two tries of a model call. */
   modelRetry?: Backoff
+  /** How patient the setup phase is. */
+  setupLimits?: SetupLimits
   /** How full the disk is; asked of the data folder. */
   statfs?: Statfs
   /** Called when they have been made, so that a start that fails later does not lose them. */

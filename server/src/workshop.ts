@@ -9,13 +9,12 @@ import type { Config } from './config.ts'
 import type { CredentialDesk } from './credential-desk.ts'
 import type { Performer } from './domain/performer.ts'
 import type { Effects } from './effects.ts'
-import { DEFAULT_LIMITS, type JailSlot, jailRoot, openJails } from './jail/jail.ts'
+import { DEFAULT_LIMITS, type JailSlot, type Jails, jailRoot, openJails } from './jail/jail.ts'
 import { clearRemains, sweepWorkspaces } from './janitor.ts'
 import type { Clock } from './lib/clock.ts'
 import type { MaskKind } from './lib/redact.ts'
 import { Secret } from './lib/secret.ts'
 import type { GuardedFetch } from './outbound/guarded-fetch.ts'
-import type { Rooms } from './rooms.ts'
 import type { Database } from './storage/database.ts'
 import type { SecretPlace, Vault } from './vault/vault.ts'
 import { Workspaces } from './workspaces/workspaces.ts'
@@ -42,7 +41,7 @@ export const NO_WORKSHOP: Workshop = {
 export interface WorkshopParts {
   config: Config
   effects: Effects
-  rooms: Rooms
+  yard: Yard
   database: Database
   clock: Clock
   fetch: GuardedFetch
@@ -53,24 +52,34 @@ export interface WorkshopParts {
   onMasked: (kind: MaskKind, count: number) => void
 }
 
-export async function openWorkshop(parts: WorkshopParts): Promise<Workshop> {
-  const { config, effects, rooms, database, clock, fetch, desk, publicUrl } = parts
-  const { log } = effects
+/** Jails that have been tried out, and the folders beside them. Needs no database. */
+export interface Yard {
+  jails: Jails
+  root: string
+  scratch: string
+}
+
+export async function openYard(config: Config, log: Effects['log']): Promise<Yard> {
   const root = jailRoot(config.dataDir)
   const scratch = await clearRemains(root)
+  const jails = await openJails({
+    log,
+    slots: config.jailSlots,
+    preferred: config.jail,
+    root,
+    limits: { ...DEFAULT_LIMITS, diskBytes: config.diskLimitBytes },
+    // Below the whole of it new runs are refused; what runs may use half of that.
+    diskFloorBytes: config.minDiskBytes / 2,
+  })
+  return { jails, root, scratch }
+}
+
+export async function openWorkshop(parts: WorkshopParts): Promise<Workshop> {
+  const { config, effects, database, clock, fetch, desk, publicUrl } = parts
+  const { jails, root, scratch } = parts.yard
+  const { log } = effects
   // Commands in a jail can read where their files come from.
   const folders = [...new Set([root, await realpath(root)])]
-  const jails = rooms.use(
-    await openJails({
-      log,
-      slots: config.jailSlots,
-      preferred: config.jail,
-      root,
-      limits: { ...DEFAULT_LIMITS, diskBytes: config.diskLimitBytes },
-      // Below the whole of it new runs are refused; what runs may use half of that.
-      diskFloorBytes: config.minDiskBytes / 2,
-    }),
-  )
   const slots = new Map<string, JailSlot>()
   const workspaces = new Workspaces({
     root: join(root, 'git'),
@@ -78,7 +87,7 @@ export async function openWorkshop(parts: WorkshopParts): Promise<Workshop> {
     allowedPrivateHosts: config.allowedPrivateHosts,
     diskLimitBytes: config.diskLimitBytes,
     findCredential: (request) => desk.gitCredential(request),
-    own: async (path, runId) => slots.get(runId)?.own(path),
+    ownerOf: (runId) => slots.get(runId),
   })
   const performer = new Conductor({
     db: database,
@@ -88,8 +97,8 @@ export async function openWorkshop(parts: WorkshopParts): Promise<Workshop> {
     setup: {
       hosts: config.setupHosts,
       checkHost: (host, port) => fetch.checkHost(host, port),
-      registries: {},
       packages: { root: join(root, 'packages'), maxBytes: config.diskLimitBytes },
+      limits: effects.setupLimits,
       log,
     },
     scratch,

@@ -44,6 +44,8 @@ export interface RunSummary extends RunEventData {
 export interface FinalRunSummary extends RunSummary {
   cost: RunCost
   delivery?: Delivery | null
+  /** How the work of a canceled or failed run stopped, and when it had. */
+  stopped?: { how: 'agreed' | 'killed' | 'fenced' | 'never_started'; at: string }
 }
 
 /** One gate's verdict in one iteration. */

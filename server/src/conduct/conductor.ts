@@ -3,7 +3,7 @@ import type { AgentDriver } from '../domain/agent.ts'
 import type { Failure, WorkCommand } from '../domain/command.ts'
 import type { Mode } from '../domain/facts.ts'
 import { isJsonObject, type JsonValue } from '../domain/json.ts'
-import { ClaimLost, type HeldRun, LimitReached, type Performer } from '../domain/performer.ts'
+import { ClaimLost, type HeldRun, isOver, LimitReached, type Performer } from '../domain/performer.ts'
 import { type Run, stageOf } from '../domain/run.ts'
 import { cleanJson } from '../lib/clean-json.ts'
 import type { Clean } from '../lib/redact.ts'
@@ -14,7 +14,6 @@ import type { Secrecy } from './kept-call.ts'
 import { OrderConduct, type OrderRoom } from './order.ts'
 import type { RacePoint } from './race-points.ts'
 import { RunFails } from './run-fails.ts'
-import { isOver } from './stopping.ts'
 
 export interface ConductorOptions extends OrderRoom {
   drivers: { loop: AgentDriver; scripted: AgentDriver }
@@ -51,7 +50,7 @@ export class Conductor implements Performer {
       await held.send(await output.then(completedWith, (error: unknown) => failing(held, error, clean)))
       return
     }
-    await using conduct = new OrderConduct(this.#options, { held, order, agent, secrecy })
+    using conduct = new OrderConduct(this.#options, { held, order, agent, secrecy })
     let end: WorkCommand
     try {
       end = await conduct.perform()
@@ -63,6 +62,10 @@ export class Conductor implements Performer {
     if (end.type === 'complete') await this.#keepTranscript(held, clean)
     await pause('end.before')
     await held.send(end)
+  }
+
+  async forget({ facts }: Run): Promise<void> {
+    if (facts.order !== null) await this.#options.workspaces.remove(facts.id)
   }
 
   /** Keeps for people what there is of a run that failed; what cannot be kept does not hide why it failed. */

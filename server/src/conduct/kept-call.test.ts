@@ -76,6 +76,7 @@ function held(journal: JournalEntry[], diesAtFlush = Number.POSITIVE_INFINITY): 
     },
     send: async () => run,
     journal: async () => structuredClone(journal),
+    noteKilled: () => undefined,
     draft: () => undefined,
   }
 }

@@ -18,10 +18,12 @@ import { GatePlanInvalid } from '../gates/plan-file.ts'
 import type { JailSlot, Jails } from '../jail/jail.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Clean } from '../lib/redact.ts'
+import { together } from '../lib/together.ts'
 import { getBlob, putBlob } from '../storage/blobs.ts'
 import type { Database } from '../storage/database.ts'
 import { workspaceTools } from '../tools/workspace-tools.ts'
 import type { Forge } from '../workspaces/forges/forge.ts'
+import type { Staged } from '../workspaces/store.ts'
 import type { Workspace } from '../workspaces/workspace.ts'
 import type { Workspaces } from '../workspaces/workspaces.ts'
 import { runAgentTurn } from './agent-turn.ts'
@@ -32,7 +34,7 @@ import { deliveryMode, publish } from './publication.ts'
 import type { Pause, RacePoint } from './race-points.ts'
 import { RunFails } from './run-fails.ts'
 import { runSetup, type SetupRules, sharersOf } from './setup-phase.ts'
-import { isOver } from './stopping.ts'
+import { tellingKills } from './stopping.ts'
 import { toolboxOf } from './tool-pipeline.ts'
 import { summarise, verify } from './verification.ts'
 
@@ -70,7 +72,7 @@ export type Completion = Extract<WorkCommand, { type: 'complete' }>
 const BASE_FILE_BYTES = 1024 * 1024
 const MAX_OUTPUT_BYTES = 16 * 1024
 
-export class OrderConduct implements AsyncDisposable {
+export class OrderConduct implements Disposable {
   readonly #room: OrderRoom
   readonly #held: HeldRun
   readonly #order: OrderFacts
@@ -94,7 +96,7 @@ export class OrderConduct implements AsyncDisposable {
   /** Throws `RunFails`, `SourceError`, `DeliveryError`, `LimitReached`, `ClaimLost`. */
   async perform(): Promise<Completion> {
     const { facts } = this.#held.run
-    this.#slot = await this.#room.jails.acquireSlot(this.#held.signal)
+    this.#slot = tellingKills(await this.#room.jails.acquireSlot(this.#held.signal), this.#held)
     this.#room.slots.set(facts.id, this.#slot)
     this.#workspace = await this.#openWorkspace()
     return this.#work(this.#workspace, this.#slot)
@@ -109,9 +111,8 @@ export class OrderConduct implements AsyncDisposable {
     await this.#keepDiff(workspace, commit)
   }
 
-  /** Gives back slot and workspace; the workspace is kept when somebody goes on with it. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#workspace?.close({ keep: !isOver(this.#held) })
+  /** Gives back the slot; the workspace stays until nobody goes on with it (`Workspaces.remove`). */
+  [Symbol.dispose](): void {
     this.#room.slots.delete(this.#held.run.facts.id)
     this.#slot?.release()
   }
@@ -150,7 +151,7 @@ export class OrderConduct implements AsyncDisposable {
       const { baseBranch: branch, baseCommit: commit } = workspace
       const { jail } = this.#room.jails.report
       const installed = setup.length === 0 ? {} : { setup }
-      await held.send({ type: 'workspace_ready', repository, branch, commit, jail, ...installed })
+      held.defer({ type: 'workspace_ready', repository, branch, commit, jail, ...installed })
     }
     let output: JsonValue = held.run.text
     for (;;) {
@@ -246,8 +247,9 @@ export class OrderConduct implements AsyncDisposable {
     })
     const toolbox = toolboxOf(executors, held.run.facts.constraints)
     const pause = (point: RacePoint): Promise<void> => this.#pause(point)
+    let staged: Staged | undefined
     const onSettled = async (step: number): Promise<void> => {
-      await workspace.checkpoint(step, held.run.iteration.n)
+      staged = (await workspace.checkpoint(step, held.run.iteration.n)).staged
       await this.#pause('checkpoint.taken')
     }
     const output = await runAgentTurn({
@@ -261,16 +263,17 @@ export class OrderConduct implements AsyncDisposable {
       pause,
       onSettled,
     })
-    await this.#seal(workspace)
+    await this.#seal(workspace, staged)
     return output
   }
 
   /** The iteration's result becomes one commit, kept so that another machine can go on from it. */
-  async #seal(workspace: Workspace): Promise<void> {
+  async #seal(workspace: Workspace, staged: Staged | undefined): Promise<void> {
     const { db, clock } = this.#room
     const held = this.#held
     const title = this.#clean(this.#order.taskPrompt.trim().split('\n', 1)[0] ?? '').slice(0, 72)
-    const sealed = await workspace.seal(`${title}\n\nAgentGate-Run: ${held.run.facts.id}`, clock.now())
+    const message = `${title}\n\nAgentGate-Run: ${held.run.facts.id}`
+    const sealed = await workspace.seal(message, clock.now(), staged)
     const data = await workspace.bundle(sealed.commit)
     const stored =
       data.length === 0
@@ -278,15 +281,17 @@ export class OrderConduct implements AsyncDisposable {
         : await putBlob(db, data, { mediaType: 'application/x-git-bundle', at: new Date(clock.now()) })
     const { commit, tree, changed } = sealed
     await this.#pause('iteration.sealed')
-    await held.send({
+    const bundle = stored?.hash ?? null
+    const end = {
       type: 'end_iteration',
       iteration: held.run.iteration.n,
       commit,
       tree,
       changed,
-      bundle: stored?.hash ?? null,
-    })
-    await this.#keepDiff(workspace, commit)
+      bundle,
+    } as const
+    // The gates ask for the changes next.
+    await together([held.send(end), workspace.changes(commit)])
   }
 
   async #verify(workspace: Workspace, slot: JailSlot, plan: GatePlan): Promise<void> {
@@ -296,7 +301,9 @@ export class OrderConduct implements AsyncDisposable {
     await held.send({ type: 'begin_verification', iteration, gates: plan.gates.map(({ name }) => name) })
     const pause = (point: RacePoint): Promise<void> => this.#pause(point)
     const parts = { db, clock, held, plan, workspace, slot, setup, clean: this.#clean, scratch, pause }
-    const verdict = await verify(parts, commit ?? workspace.baseCommit)
+    const sealed = commit ?? workspace.baseCommit
+    // A worker that takes this up again keeps the diff again, as it runs the gates again.
+    const [verdict] = await together([verify(parts, sealed), this.#keepDiff(workspace, sealed)])
     await this.#pause('gates.done')
     const gates = verdict.reports.map(summarise)
     this.#gates = gates

@@ -15,15 +15,21 @@ export interface SetupRules {
   /** Hosts that may be reached; none turns the phase off. */
   hosts: readonly string[]
   checkHost: GuardedFetch['checkHost']
-  /** Where package managers look instead of their own registries, as environment variables. */
-  registries: Readonly<Record<string, string>>
   /** Where answers of registries are kept, and what all of them may take. */
   packages: { root: string; maxBytes: number }
+  limits?: SetupLimits | undefined
   log: {
     info(facts: object, sentence: string): void
     warn(facts: object, sentence: string): void
     error(facts: object, sentence: string): void
   }
+}
+
+export interface SetupLimits {
+  /** How long a command may take. */
+  commandMs: number
+  /** How long a host may leave a request without a byte. */
+  silenceMs: number
 }
 
 export interface Setup {
@@ -48,7 +54,7 @@ export interface Setup {
 export const sharersOf = ({ organizationId, mode, order }: RunFacts): string =>
   `${organizationId}/${mode}\n${order?.workspaceSource.repository ?? ''}`
 
-const SETUP_MS = 15 * 60_000
+const LIMITS: SetupLimits = { commandMs: 15 * 60_000, silenceMs: 60_000 }
 const OUTPUT_BYTES = 256 * 1024
 const SHOWN_CHARACTERS = 2_000
 
@@ -75,6 +81,7 @@ export async function runSetup(setup: Setup): Promise<SetupSummary[]> {
     log: rules.log,
     cache,
     signal,
+    idleMs: limitsOf(rules).silenceMs,
   })
   const mounts = await writeSettings(folder.path, rules.hosts)
   const done: SetupSummary[] = []
@@ -96,10 +103,14 @@ export async function runSetup(setup: Setup): Promise<SetupSummary[]> {
   return done
 }
 
+const limitsOf = ({ limits = LIMITS }: SetupRules): SetupLimits => limits
+
 /** What a reader of the log cannot see in what the commands printed. */
-function closing({ refused, kept }: SetupProxy): string {
-  const hosts = refused.length === 0 ? '' : `Refused hosts: ${refused.join(', ')}\n`
-  return kept === 0 ? hosts : `${hosts}Answers from the cache of packages: ${kept}\n`
+function closing({ refused, silent, kept }: SetupProxy): string {
+  const named = (what: string, hosts: readonly string[]): string =>
+    hosts.length === 0 ? '' : `${what}: ${hosts.join(', ')}\n`
+  const fromCache = kept === 0 ? '' : `Answers from the cache of packages: ${kept}\n`
+  return `${named('Refused hosts', refused)}${named('Silent hosts', silent)}${fromCache}`
 }
 
 const INSIDE = '/run/agentgate'
@@ -134,9 +145,8 @@ const runCommand = (
       NO_COLOR: '1',
       npm_config_userconfig: `${INSIDE}/npmrc`,
       PIP_CONFIG_FILE: `${INSIDE}/pip.conf`,
-      ...rules.registries,
     },
-    timeoutMs: SETUP_MS,
+    timeoutMs: limitsOf(rules).commandMs,
     maxOutputBytes: OUTPUT_BYTES,
     signal,
   })
@@ -148,18 +158,37 @@ interface FailedCommand {
 }
 
 function failureOf(
-  { stage, clean }: Setup,
+  { rules, stage, clean }: Setup,
   proxy: SetupProxy,
   { command, result, output }: FailedCommand,
 ): RunFails {
   const named = `The setup command "${clean(command).slice(0, 200)}"`
-  const details = { output: output.slice(-SHOWN_CHARACTERS), refusedHosts: [...proxy.refused] }
+  const isLate = result.outcome === 'timed_out'
+  const slowHosts = [...new Set([...proxy.silent, ...(isLate ? proxy.unfinished : [])])]
+  const details = {
+    output: output.slice(-SHOWN_CHARACTERS),
+    refusedHosts: [...proxy.refused],
+    ...(slowHosts.length === 0 ? {} : { slowHosts }),
+  }
   if (result.outcome === 'disk_limit') {
     const message = `${named} took too much disk. ${result.reason}`
     return new RunFails({ reason: 'disk_limit', stage, message, details })
   }
-  const how =
-    result.outcome === 'exited' ? `exit code ${result.exitCode}` : result.outcome.replaceAll('_', ' ')
+  const seconds = limitsOf(rules).commandMs / 1000
+  const how = isLate
+    ? `it took longer than ${seconds} s`
+    : result.outcome === 'exited'
+      ? `exit code ${result.exitCode}`
+      : result.outcome.replaceAll('_', ' ')
+  if (slowHosts.length > 0)
+    return new RunFails({
+      reason: 'workspace_failed',
+      stage,
+      message: `${named} failed (${how}): ${slowHosts.join(', ')} did not answer in time.`,
+      retryable: true,
+      hint: 'Retry when the host answers again.',
+      details,
+    })
   return new RunFails({
     reason: 'workspace_failed',
     stage,

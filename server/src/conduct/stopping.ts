@@ -1,8 +1,12 @@
 import type { HeldRun } from '../domain/performer.ts'
+import type { JailSlot } from '../jail/command.ts'
 
-/** Reasons of the signal after which nobody goes on with the run. */
-const FOR_GOOD: ReadonlySet<unknown> = new Set(['canceled', 'finished', 'overdue'])
-
-/** Whether nobody goes on with the run, as far as this worker knows: another one may hold it meanwhile. */
-export const isOver = ({ run, signal }: HeldRun): boolean =>
-  run.completedAt !== null || (signal.aborted && FOR_GOOD.has(signal.reason))
+/** The slot as work on the run uses it: the holder is told of each command that had to be killed for work to stop. */
+export const tellingKills = (slot: JailSlot, held: HeldRun): JailSlot => ({
+  ...slot,
+  async run(command) {
+    const result = await slot.run(command)
+    if (held.signal.aborted && result.outcome === 'canceled' && result.killed) held.noteKilled()
+    return result
+  },
+})

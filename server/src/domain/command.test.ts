@@ -85,7 +85,7 @@ describe('work is refused', () => {
     ['before the run is claimed', []],
     ['when it has ended', [CLAIM, COMPLETE]],
   ])('%s', (_when, commands) => {
-    for (const command of [begin(), end(), COMPLETE, { type: 'stopped' } as const]) {
+    for (const command of [begin(), end(), COMPLETE, { type: 'stopped', how: 'agreed' } as const]) {
       expect(next(lived(someFacts(), commands), command).refusal).not.toBeNull()
     }
   })
@@ -112,7 +112,11 @@ describe('a claim', () => {
   test('without a new step ends the run the third time in a row', () => {
     const run = lived(someFacts(), [CLAIM, begin(), LOST, begin()])
     expect(run.strikes).toBe(MAX_STRIKES)
-    expect(next(run, LOST).after).toMatchObject({ state: 'failed', statusReason: 'agent_error' })
+    expect(next(run, LOST).after).toMatchObject({
+      state: 'failed',
+      statusReason: 'agent_error',
+      outcome: { stopped: { how: 'fenced' } },
+    })
   })
 
   test('after a journaled step begins to count anew', () => {
@@ -133,6 +137,7 @@ describe('a claim', () => {
       state: 'canceled',
       outcome: { stopped: { how: 'fenced' }, error: { code: 'CANCELED_BY_USER' } },
     })
+    expect(next(run, { type: 'claim', cause: 'handed_back' }).after.outcome?.stopped?.how).toBe('agreed')
   })
 })
 
@@ -148,8 +153,10 @@ describe('a cancel', () => {
     const asked = next(lived(someFacts(), [CLAIM]), CANCEL)
     expect(asked.after.state).toBe('running')
     expect(next(asked.after, CANCEL).events).toEqual([])
-    const stopped = next(asked.after, { type: 'stopped' })
-    expect(stopped.after).toMatchObject({ state: 'canceled', outcome: { stopped: { how: 'agreed' } } })
+    for (const how of ['agreed', 'killed'] as const) {
+      const stopped = next(asked.after, { type: 'stopped', how })
+      expect(stopped.after).toMatchObject({ state: 'canceled', outcome: { stopped: { how } } })
+    }
   })
 
   test('is refused by a run that has ended', () => {
@@ -163,7 +170,7 @@ describe('deadlines', () => {
     expect(dueAt(run)).toBe(AT + 60_000)
     expect(next(run, { type: 'tick' }, AT + 60_000).after).toMatchObject({
       statusReason: 'queue_expired',
-      outcome: { error: { retryable: true } },
+      outcome: { error: { retryable: true }, stopped: { how: 'never_started' } },
     })
   })
 
@@ -176,7 +183,16 @@ describe('deadlines', () => {
       statusReason: 'limit_time',
       runningMs: 660_000,
       chargedMicro: 2_000_000,
+      outcome: { stopped: { how: 'fenced', at: new Date(due).toISOString() } },
     })
+  })
+
+  test('a run whose holder ends it says how its work stopped; one that completes has nothing to say', () => {
+    const limit: Step = { type: 'fail', reason: 'limit_steps', stage: 'agent', message: 'No more.' }
+    const run = lived(someFacts(), [CLAIM])
+    expect(next(run, limit).after.outcome?.stopped?.how).toBe('agreed')
+    expect(next(run, { ...limit, how: 'killed' }).after.outcome?.stopped?.how).toBe('killed')
+    expect(next(run, COMPLETE).after.outcome?.stopped).toBeNull()
   })
 
   test('a run that nobody held when its time was over is not taken up again', () => {

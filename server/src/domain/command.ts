@@ -1,4 +1,13 @@
-import type { EventBody, EventData, FinalData, GateSummary, ResumeCause, SetupSummary } from './event.ts'
+import type {
+  EventBody,
+  EventData,
+  FinalData,
+  GateSummary,
+  ResumeCause,
+  SetupSummary,
+  Stopped,
+  StopWay,
+} from './event.ts'
 import { FAILURE_HINTS } from './failure-hints.ts'
 import type { JsonValue } from './json.ts'
 import type { Delivery, FailedReason, PublicError, Stage, StatusReason, Verification } from './lifecycle.ts'
@@ -84,9 +93,12 @@ export type WorkCommand =
       outputUrl?: string
       delivery: Delivery | null
     }
-  | ({ type: 'fail' } & Failure)
+  | ({ type: 'fail'; how?: HoldersStop } & Failure)
   /** The holder's word that nothing of the run works any more. */
-  | { type: 'stopped' }
+  | { type: 'stopped'; how: HoldersStop }
+
+/** How a holder can have stopped the work. */
+export type HoldersStop = Extract<StopWay, 'agreed' | 'killed'>
 
 export interface CallSummary {
   id: string
@@ -133,14 +145,17 @@ export function decide(run: Run, command: Command): Decision {
 export const MAX_STRIKES = 2
 
 function claim(run: Run, command: Extract<Command, { type: 'claim' }>): Decision {
-  if (run.cancelRequestedAt !== null) return { events: [canceled(run, command.at, 'fenced')] }
+  // Who gave the run back had stopped; of a worker that was lost nothing is known.
+  const how = command.cause === 'handed_back' ? 'agreed' : 'fenced'
+  if (run.cancelRequestedAt !== null) return { events: [canceled(run, command.at, how)] }
   if (run.strikes >= MAX_STRIKES && command.cause !== 'handed_back') {
     const message = `The run was taken up ${run.strikes} times without finishing one step; it is not tried again.`
-    return { events: [failed(run, command.at, { reason: 'agent_error', stage: stageOf(run), message })] }
+    const failure: Failure = { reason: 'agent_error', stage: stageOf(run), message }
+    return { events: [failed(run, command.at, { ...failure, how })] }
   }
   const deadline = timeDeadline(run)
   if (deadline !== null && command.at >= deadline)
-    return { events: [failed(run, command.at, timeLimit(run))] }
+    return { events: [failed(run, command.at, { ...timeLimit(run), how })] }
   const attempt = run.attempt + 1
   if (run.startedAt === null) return { events: [{ type: 'run.started', data: { attempt } }] }
   const fromStep = command.fromStep ?? run.begunStep
@@ -160,11 +175,10 @@ function tick(run: Run, at: number): Decision {
   if (due === null || at < due) return { events: [] }
   if (run.state === 'queued' && due === queueDeadline(run)) {
     const message = `No worker was free within ${run.facts.constraints.maxQueueSeconds} seconds.`
-    return {
-      events: [failed(run, at, { reason: 'queue_expired', stage: 'workspace', message, retryable: true })],
-    }
+    const failure: Failure = { reason: 'queue_expired', stage: 'workspace', message, retryable: true }
+    return { events: [failed(run, at, { ...failure, how: 'never_started' })] }
   }
-  return { events: [failed(run, at, timeLimit(run))] }
+  return { events: [failed(run, at, { ...timeLimit(run), how: 'fenced' })] }
 }
 
 /** Why a run fails that has worked for as long as it may. */
@@ -185,9 +199,9 @@ function work(run: Run, command: WorkCommand & { at: number }): Decision {
     case 'complete':
       return { events: [completed(run, command)] }
     case 'fail':
-      return { events: [failed(run, command.at, command)] }
+      return { events: [failed(run, command.at, { how: 'agreed', ...command })] }
     case 'stopped':
-      return { events: [canceled(run, command.at, 'agreed')] }
+      return { events: [canceled(run, command.at, command.how)] }
     default:
       return { events: [report(command)] }
   }
@@ -341,7 +355,7 @@ const RETRYABLE: ReadonlySet<StatusReason> = new Set([
   'system_error',
 ])
 
-function failed(run: Run, at: number, failure: Failure): EventBody {
+function failed(run: Run, at: number, failure: Failure & { how: StopWay }): EventBody {
   const error: PublicError = {
     code: failure.reason.toUpperCase(),
     message: failure.message,
@@ -349,16 +363,20 @@ function failed(run: Run, at: number, failure: Failure): EventBody {
     hint: failure.hint ?? FAILURE_HINTS[failure.reason],
     details: { stage: failure.stage, ...failure.details },
   }
-  const data = final(run, at, { state: 'failed', statusReason: failure.reason, error })
+  const stopped = stoppedAt(at, failure.how)
+  const data = final(run, at, { state: 'failed', statusReason: failure.reason, error, stopped })
   if (failure.delivery) data.delivery = failure.delivery
   return { type: 'run.failed', data }
 }
 
-function canceled(run: Run, at: number, how: 'agreed' | 'fenced' | 'never_started'): EventBody {
+function canceled(run: Run, at: number, how: StopWay): EventBody {
   const error: PublicError = { code: 'CANCELED_BY_USER', message: 'The run was canceled.', retryable: false }
-  const data = final(run, at, { state: 'canceled', statusReason: 'canceled_by_user', error })
-  return { type: 'run.canceled', data: { ...data, stopped: { how, at: new Date(at).toISOString() } } }
+  const stopped = stoppedAt(at, how)
+  const data = final(run, at, { state: 'canceled', statusReason: 'canceled_by_user', error, stopped })
+  return { type: 'run.canceled', data }
 }
+
+const stoppedAt = (at: number, how: StopWay): Stopped => ({ how, at: new Date(at).toISOString() })
 
 function completed(run: Run, command: Extract<Command, { type: 'complete' }>): EventBody {
   const data = final(run, command.at, { state: 'completed', statusReason: command.reason, error: null })
@@ -368,12 +386,14 @@ function completed(run: Run, command: Extract<Command, { type: 'complete' }>): E
   return { type: 'run.completed', data }
 }
 
-function final(run: Run, at: number, how: Pick<FinalData, 'state' | 'statusReason' | 'error'>): FinalData {
+type End = Pick<FinalData, 'state' | 'statusReason' | 'error' | 'stopped'>
+
+function final(run: Run, at: number, end: End): FinalData {
   const chargedMicro = chargeAt(run, at)
   return {
-    ...how,
+    ...end,
     output: null,
-    ...(how.state === 'completed' || run.text === null ? {} : { partialOutput: run.text }),
+    ...(end.state === 'completed' || run.text === null ? {} : { partialOutput: run.text }),
     delivery: run.pushed === null ? null : { mode: 'branch', ...run.pushed },
     verification: run.verification,
     chargedMicro,

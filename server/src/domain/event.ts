@@ -134,8 +134,19 @@ export interface FinalData {
   /** Micro-credits taken from the account; the rest of the hold is released. */
   chargedMicro: number
   cost: Cost
-  /** When and how work stopped, for a canceled run. */
-  stopped?: { how: 'agreed' | 'fenced' | 'never_started'; at: string }
+  /** How work stopped, and when it had; absent for a completed run, whose work came to its own end. */
+  stopped?: Stopped
+}
+
+/**
+ * `agreed`: its holder wound it up. `killed`: a command was under way in the jail, and was killed with all that it had
+ * started. `fenced`: nobody was left to say so; whatever may still work changes nothing any more.
+ */
+export type StopWay = 'agreed' | 'killed' | 'fenced' | 'never_started'
+
+export interface Stopped {
+  how: StopWay
+  at: string
 }
 
 export type EventType = keyof EventData

@@ -38,9 +38,18 @@ export interface HeldRun {
   flush(): Promise<Run>
   /** The journal that still counts, oldest first: steps that were not forgotten, with their outcomes. */
   journal(): Promise<JournalEntry[]>
+  /** Says that a command was under way when the work had to stop, and was killed. */
+  noteKilled(): void
   /** Draft text: shown to whoever watches, never stored. */
   draft(text: string): void
 }
+
+/** Reasons of the signal after which nobody goes on with the run. */
+const FOR_GOOD: ReadonlySet<unknown> = new Set(['canceled', 'finished', 'overdue'])
+
+/** Whether nobody goes on with the run, as far as this worker knows: another one may hold it meanwhile. */
+export const isOver = ({ run, signal }: Pick<HeldRun, 'run' | 'signal'>): boolean =>
+  run.completedAt !== null || (signal.aborted && FOR_GOOD.has(signal.reason))
 
 /** What the engine asks of the room that works on claimed runs. */
 export interface Performer {
@@ -51,4 +60,6 @@ export interface Performer {
    * A rejection other than `ClaimLost` ends the run as `system_error`.
    */
   perform(held: HeldRun): Promise<void>
+  /** The run is over, however it ended, and nothing of it works here: what was kept for going on with it may go. */
+  forget?(run: Run): Promise<void>
 }

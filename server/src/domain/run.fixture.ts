@@ -205,7 +205,7 @@ const end: fc.Arbitrary<WorkCommand> = fc.oneof(
     stage: fc.constantFrom('agent' as const, 'delivery' as const),
     message: text,
   }),
-  fc.constant({ type: 'stopped' as const }),
+  fc.record({ type: fc.constant('stopped' as const), how: fc.constantFrom('agreed', 'killed') }),
 )
 
 const control: fc.Arbitrary<Timeless<Command>> = fc.oneof(

@@ -1,4 +1,4 @@
-import type { EventBody, FinalData, GateSummary, RunEvent, RunSummary, Usage } from './event.ts'
+import type { EventBody, FinalData, GateSummary, RunEvent, RunSummary, Stopped, Usage } from './event.ts'
 import type { RunFacts } from './facts.ts'
 import type { JsonValue } from './json.ts'
 import type { Delivery, PublicError, RunState, Stage, StatusReason, Verification } from './lifecycle.ts'
@@ -61,7 +61,7 @@ export interface Outcome {
   partialOutput: JsonValue
   error: PublicError | null
   delivery: Delivery | null
-  stopped: { how: string; at: string } | null
+  stopped: Stopped | null
 }
 
 export interface Run extends RunFold {

@@ -1,5 +1,5 @@
 import type { JournalEntry } from '../domain/agent.ts'
-import type { Refusal, WorkCommand } from '../domain/command.ts'
+import type { HoldersStop, Refusal, WorkCommand } from '../domain/command.ts'
 import type { RunId } from '../domain/facts.ts'
 import { ClaimLost, type HeldRun, LimitReached } from '../domain/performer.ts'
 import { isForgotten, type Run } from '../domain/run.ts'
@@ -26,6 +26,7 @@ export class Claim implements HeldRun {
   readonly #stop = new AbortController()
   readonly #deferred: Order[] = []
   #run: Run
+  #how: HoldersStop = 'agreed'
 
   constructor(options: ClaimOptions) {
     this.#options = options
@@ -46,6 +47,15 @@ export class Claim implements HeldRun {
 
   get stopReason(): StopReason | null {
     return this.signal.aborted ? (this.signal.reason as StopReason) : null
+  }
+
+  /** How the work stopped, once it has. */
+  get how(): HoldersStop {
+    return this.#how
+  }
+
+  noteKilled(): void {
+    this.#how = 'killed'
   }
 
   stop(reason: StopReason): void {

@@ -8,7 +8,7 @@ import type { JournalEntry } from '../domain/agent.ts'
 import { timeLimit } from '../domain/command.ts'
 import type { RunId } from '../domain/facts.ts'
 import { isFinal } from '../domain/lifecycle.ts'
-import { ClaimLost, LimitReached, type Performer } from '../domain/performer.ts'
+import { ClaimLost, isOver, LimitReached, type Performer } from '../domain/performer.ts'
 import { type Run, stageOf } from '../domain/run.ts'
 import { DatabaseError } from '../storage/database-error.ts'
 import { Claim, type StopReason } from './held-run.ts'
@@ -82,10 +82,12 @@ export class Workbench {
     const { mailboxes, readJournal, onDraft, noteLate } = this.#options
     const claim = new Claim({ run, claim: token, mailboxes, readJournal, resumePoint, onDraft, noteLate })
     if (this.#draining) claim.stop('draining')
-    const done = this.#workOn(claim).finally(() => {
-      this.#work.delete(run.facts.id)
-      this.#options.onFree()
-    })
+    const done = this.#workOn(claim)
+      .then(() => this.#forget(claim))
+      .finally(() => {
+        this.#work.delete(run.facts.id)
+        this.#options.onFree()
+      })
     this.#work.set(run.facts.id, { claim, done })
   }
 
@@ -145,10 +147,10 @@ export class Workbench {
     if (isFinal(claim.run.state)) return
     switch (claim.stopReason) {
       case 'canceled':
-        await claim.conclude({ type: 'stopped' })
+        await claim.conclude({ type: 'stopped', how: claim.how })
         return
       case 'overdue':
-        await claim.conclude({ type: 'fail', ...timeLimit(claim.run) })
+        await claim.conclude({ type: 'fail', ...timeLimit(claim.run), how: claim.how })
         return
       case 'draining':
         await claim.handBack()
@@ -161,6 +163,16 @@ export class Workbench {
       case null:
         await this.#fail(claim, new Error('The performer left a run that is not final.'))
     }
+  }
+
+  /** After the last word, which may be ours: only then is it known whether anybody goes on with the run. */
+  async #forget(claim: Claim): Promise<void> {
+    if (!isOver(claim)) return
+    const { performer, log } = this.#options
+    const { run } = claim
+    await performer.forget?.(run).catch((error: unknown) => {
+      log.error({ runId: run.facts.id, err: error }, 'What is left of a run could not be removed.')
+    })
   }
 
   stop(id: RunId, reason: StopReason): void {

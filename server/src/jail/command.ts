@@ -55,7 +55,8 @@ export type JailOutcome =
   /** The command, or the last one of its shell, died of a signal (exit code 128 + its number). */
   | { outcome: 'signaled'; signal: string }
   | { outcome: 'timed_out' }
-  | { outcome: 'canceled' }
+  /** `killed` unless it had not begun, or just came to its own end. */
+  | { outcome: 'canceled'; killed: boolean }
   /** It wrote more than it may and was stopped; `reason` is a sentence. */
   | { outcome: 'disk_limit'; reason: string }
   /** The command never ran; `reason` is a sentence. */

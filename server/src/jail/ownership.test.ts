@@ -54,7 +54,23 @@ describe.skipIf(needsRoot('giving a tree to another user'))('giving a tree to a 
     expect(uidOf('tree/second')).toBe(UID)
   })
 
+  test('a large tree is given by the same rules', async () => {
+    mkdirSync(join(folder, 'tree'))
+    for (let i = 0; i < 300; i++) writeFileSync(join(folder, 'tree', `file-${i}`), '')
+    const name = Buffer.concat([Buffer.from(join(folder, 'tree/odd ')), Buffer.from([0xff, 0x0a])])
+    writeFileSync(name, '')
+    linkSync(name, join(folder, 'tree/second'))
+    writeFileSync(join(folder, 'mirror-object'), '')
+    linkSync(join(folder, 'mirror-object'), join(folder, 'tree/object'))
+    symlinkSync(join(folder, 'mirror-object'), join(folder, 'tree/link'))
+
+    await giveTree(join(folder, 'tree'), UID, UID)
+
+    expect(['tree', 'tree/file-299', 'tree/second', 'tree/link'].map(uidOf)).toEqual([UID, UID, UID, UID])
+    expect(uidOf('mirror-object')).toBe(0)
+  })
+
   test('a tree that does not exist is an error', async () => {
-    await expect(giveTree(join(folder, 'nothing'), UID, UID)).rejects.toThrow('No such file')
+    await expect(giveTree(join(folder, 'nothing'), UID, UID)).rejects.toThrow('no such file')
   })
 })

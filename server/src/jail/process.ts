@@ -45,7 +45,7 @@ export async function runProcess(launch: Launch, command: JailedCommand, log: Ja
     truncated: output.truncated,
     durationMs: Math.round(systemClock.monotonic() - startedAt),
   })
-  if (command.signal.aborted) return finish({ outcome: 'canceled' })
+  if (command.signal.aborted) return finish({ outcome: 'canceled', killed: false })
 
   const source = openOutput(launch.outputPipe, (chunk) => {
     output.push(chunk)
@@ -63,7 +63,7 @@ export async function runProcess(launch: Launch, command: JailedCommand, log: Ja
   }
   const { child, exited } = started
   status = readStatus(child)
-  const stopped = await untilExit({ child, launch, status, exited }, command, tooFull.signal)
+  const { stopped, killed } = await untilExit({ child, launch, status, exited }, command, tooFull.signal)
   await Promise.race([status.ended, pause(1_000)])
   await untilEmpty({ child, launch, status, exited }, log)
   // Nobody is left to write. Unjailed commands may have left somebody, who is not waited for.
@@ -72,8 +72,8 @@ export async function runProcess(launch: Launch, command: JailedCommand, log: Ja
   const facts = await exited
   const full = await disk.end()
   if (full !== undefined && stopped !== 'canceled') return finish({ outcome: 'disk_limit', reason: full })
-  if (stopped !== undefined && stopped !== 'disk_limit' && facts.error === undefined)
-    return finish({ outcome: stopped })
+  if (stopped === 'canceled' && facts.error === undefined) return finish({ outcome: stopped, killed })
+  if (stopped === 'timed_out' && facts.error === undefined) return finish({ outcome: stopped })
   return finish(explain(facts, launch, { reported: status.exitCode(), output }))
 }
 
@@ -132,19 +132,25 @@ const messageOf = (error: unknown): string => (error instanceof Error ? error.me
 
 type Stopped = 'timed_out' | 'canceled' | 'disk_limit'
 
-/** Waits for the end, or brings it about at the deadline, the abort or when the disk is full; tells which it was. */
+/**
+ * Waits for the end, or brings it about at the deadline, the abort or when the disk is full; tells which it was, and
+ * whether anything was left to be killed.
+ */
 async function untilExit(
   started: Started,
   command: JailedCommand,
   tooFull: AbortSignal,
-): Promise<Stopped | undefined> {
+): Promise<{ stopped: Stopped | undefined; killed: boolean }> {
   const { launch, status, exited } = started
   let stopped: Stopped | undefined
+  let killed = false
   const stop = (why: Stopped): void => {
     stopped ??= why
     // The kill waits for bwrap to have named its first process: before that, killing bwrap could orphan it.
     const named = launch.bwrapOptions === undefined ? undefined : status.named
-    void Promise.race([named, exited, pause(2_000)]).then(() => kill(started))
+    void Promise.race([named, exited, pause(2_000)]).then(() => {
+      killed = kill(started) || killed
+    })
   }
   const onAbort = (): void => stop('canceled')
   const forget = systemClock.after(command.timeoutMs, () => stop('timed_out'))
@@ -155,23 +161,25 @@ async function untilExit(
   await exited
   forget()
   command.signal.removeEventListener('abort', onAbort)
-  return stopped
+  return { stopped, killed }
 }
 
-function kill({ child, launch, status }: Started): void {
+/** Whether there was anything to kill. */
+function kill({ child, launch, status }: Started): boolean {
   // A jail dies with its first process; an unjailed command is killed with its process group.
   const first = status.first()
-  if (first !== undefined && isAlive(first)) signalProcess(first.pid)
-  if (child.pid !== undefined && child.exitCode === null && child.signalCode === null)
-    signalProcess(-child.pid)
-  launch.cage.sweep()
+  const hadFirst = first !== undefined && isAlive(first) && signalProcess(first.pid)
+  const isRunning = child.exitCode === null && child.signalCode === null
+  const hadGroup = child.pid !== undefined && isRunning && signalProcess(-child.pid)
+  return launch.cage.sweep() > 0 || hadFirst || hadGroup
 }
 
-function signalProcess(pid: number): void {
+/** Whether there was such a process. */
+function signalProcess(pid: number): boolean {
   try {
-    process.kill(pid, 'SIGKILL')
+    return process.kill(pid, 'SIGKILL')
   } catch {
-    // Gone already.
+    return false
   }
 }
 

@@ -92,14 +92,14 @@ describe('how a command ends', () => {
       onOutput: () => controller.abort(),
     })
 
-    expect(result).toMatchObject({ outcome: 'canceled', output: 'started\n' })
+    expect(result).toMatchObject({ outcome: 'canceled', killed: true, output: 'started\n' })
     expect(processesWith('86414')).toEqual([])
   })
 
   test('an abort before the start runs nothing', async () => {
     const result = await jail.sh('touch ran', { signal: AbortSignal.abort() })
 
-    expect(result.outcome).toBe('canceled')
+    expect(result).toMatchObject({ outcome: 'canceled', killed: false })
     expect(existsSync(join(jail.workspace, 'ran'))).toBe(false)
   })
 

@@ -14,6 +14,7 @@ import {
   type RequestOptions,
   request,
   type ServerResponse,
+  STATUS_CODES,
 } from 'node:http'
 import { connect as connectTcp, isIP, type Socket } from 'node:net'
 import { type Duplex, Transform } from 'node:stream'
@@ -56,23 +57,27 @@ export interface SetupProxy extends AsyncDisposable {
   readonly socketPath: string
   /** Bytes passed in both directions, without what the proxy itself said. */
   readonly bytes: number
-  /** `host:port` of every refused request, each once, at most 100. */
+  /** `host:port` of every refused request, each once, as in the other lists at most 100. */
   readonly refused: readonly string[]
   /** Answers given from the cache. */
   readonly kept: number
+  /** `host:port` of what fell silent before its answer was whole, each once. What goes through a tunnel is not seen. */
+  readonly silent: readonly string[]
+  /** `host:port` of what was still answering when who had asked went away, each once. */
+  readonly unfinished: readonly string[]
 }
 
 /** Where npm and pip get their packages unless told otherwise. */
 export const PACKAGE_HOSTS: readonly string[] = ['registry.npmjs.org', 'pypi.org', 'files.pythonhosted.org']
 
-const MAX_REFUSED = 100
+const MAX_NAMES = 100
 const CONNECT_MS = 10_000
 const LISTING_BYTES = 64 * 2 ** 20
 
 /** Why a request does not go out, as the client is told. */
 class Refusal extends Error {
-  readonly status: 403 | 502
-  constructor(status: 403 | 502, sentence: string) {
+  readonly status: 403 | 502 | 504
+  constructor(status: 403 | 502 | 504, sentence: string) {
     super(sentence)
     this.status = status
   }
@@ -88,6 +93,8 @@ export async function startSetupProxy(options: SetupProxyOptions): Promise<Setup
 class AllowListProxy implements SetupProxy {
   readonly socketPath: string
   readonly refused: string[] = []
+  readonly silent: string[] = []
+  readonly unfinished: string[] = []
   bytes = 0
   kept = 0
   readonly #options: SetupProxyOptions
@@ -109,7 +116,7 @@ class AllowListProxy implements SetupProxy {
     this.#server.on('connect', (asked: IncomingMessage, inner: Duplex, first: Buffer) => {
       this.#tunnel(asked, inner, first).catch((error: unknown) => {
         const { status, message } = asRefusal(error)
-        const text = status === 403 ? '403 Forbidden' : '502 Bad Gateway'
+        const text = `${status} ${STATUS_CODES[status]}`
         inner.end(`HTTP/1.1 ${text}\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n${message}\n`)
       })
     })
@@ -182,12 +189,33 @@ class AllowListProxy implements SetupProxy {
     const outgoing = way?.isTls
       ? request({ ...options, agent: this.#agent, host: target.host, port: target.port })
       : await this.#requestPlain(options, target)
-    const answered = new Promise<IncomingMessage>((resolve, reject) => {
-      outgoing.once('response', resolve)
-      outgoing.once('error', reject)
-    })
+    const answered = this.#answerTo(outgoing, { asked, answer, name: `${target.host}:${target.port}` })
     const [incoming] = await Promise.all([answered, pipeline(asked, this.#count(), outgoing)])
     await this.#pass(incoming, answer, { question, isTls: way?.isTls ?? false })
+  }
+
+  /** Ends a request that its host leaves without an answer, or that nobody waits for any more, and remembers the host. */
+  #answerTo(
+    outgoing: ClientRequest,
+    { asked, answer, name }: { asked: IncomingMessage; answer: ServerResponse; name: string },
+  ): Promise<IncomingMessage> {
+    // Who asked is silent because the host is: it is told so, and not cut off first.
+    asked.socket.setTimeout(0)
+    answer.once('close', () => {
+      asked.socket.setTimeout(this.#idleMs)
+      if (answer.writableFinished) return
+      note(this.unfinished, name)
+      outgoing.destroy()
+    })
+    return new Promise((resolve, reject) => {
+      outgoing.once('response', resolve)
+      outgoing.once('error', reject)
+      outgoing.setTimeout(this.#idleMs, () => {
+        note(this.silent, name)
+        reject(new Refusal(504, `${name} did not answer for ${this.#idleMs / 1000} s.`))
+        outgoing.destroy()
+      })
+    })
   }
 
   /** A host that is allowed with TLS is asked with TLS, also by who does not say so. */
@@ -291,7 +319,7 @@ class AllowListProxy implements SetupProxy {
   }
 
   #refuse(name: string, sentence: string): Refusal {
-    if (!this.refused.includes(name) && this.refused.length < MAX_REFUSED) this.refused.push(name)
+    note(this.refused, name)
     this.#options.log.info({ host: name }, 'the setup phase asked for a host that is not allowed')
     return new Refusal(403, sentence)
   }
@@ -316,6 +344,10 @@ class AllowListProxy implements SetupProxy {
       },
     })
   }
+}
+
+function note(names: string[], name: string): void {
+  if (!names.includes(name) && names.length < MAX_NAMES) names.push(name)
 }
 
 const asRefusal = (error: unknown): Refusal =>

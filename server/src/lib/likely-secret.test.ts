@@ -146,6 +146,8 @@ describe('of a text that grows, that part is settled which no secret can be part
     ['-H "Authorization: Bearer ', '-H '],
     ['so\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc ', 'so\n'],
     ['token\nand so on', 'token\nand so '],
+    ['so: curl -u user:wo', 'so: '],
+    ['postgres://user:wo', ''],
   ])('%j', (text, settled) => {
     expect(text.slice(0, settledLength(text))).toBe(settled)
   })

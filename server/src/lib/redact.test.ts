@@ -97,7 +97,18 @@ test('folders of this machine are hidden, whatever else is masked', () => {
 test('a value is secret by the name of its member, too', () => {
   expect(clean('Xk9Qz1Lw8Rt2Pv4M', 'apiKey')).toBe('[secret]')
   expect(clean('Xk9Qz1Lw8Rt2Pv4M', 'content')).toBe('Xk9Qz1Lw8Rt2Pv4M')
+  expect(clean('correct-horse', 'password')).toBe('[secret]')
+  expect(cleanKnown('correct-horse', 'password')).toBe('correct-horse')
   expect(cleanKnown('Xk9Qz1Lw8Rt2Pv4M', 'apiKey')).toBe('Xk9Qz1Lw8Rt2Pv4M')
+})
+
+test('a value that two rules tell is masked and counted once', () => {
+  const counted: number[] = []
+  const { clean } = createRedactor({ secrets: [], onMasked: (_kind, count) => void counted.push(count) })
+  expect(clean('DB_PASSWORD=Xk9Qz1Lw8Rt2Pv4M psql postgres://me:open-sesame@db/app')).toBe(
+    'DB_PASSWORD=[secret] psql postgres://me:[secret]@db/app',
+  )
+  expect(counted).toEqual([2])
 })
 
 test('masking again changes nothing', () => {
@@ -107,6 +118,9 @@ test('masking again changes nothing', () => {
       'hunter22',
       LIKELY,
       'password: "',
+      'DB_PASSWORD=correct-horse',
+      'postgres://user:word@host/db',
+      'curl -u user:',
       'Authorization: Bearer ',
       '[secret]',
       '-----BEGIN PRIVATE KEY-----',

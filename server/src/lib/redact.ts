@@ -1,4 +1,5 @@
 import { isLikelySecret, isSecretName, likelySecrets } from './likely-secret.ts'
+import { isPlacedSecret, placedSecrets } from './placed-secret.ts'
 
 /** What stands where a secret stood. */
 export const MASK = '[secret]'
@@ -79,8 +80,10 @@ export function createRedactor(options: RedactorOptions): Redactor {
     return masked
   }
   const likely = (text: string, name: string): string => {
-    const found =
-      isSecretName(name) && isLikelySecret(text) ? [{ from: 0, to: text.length }] : likelySecrets(text)
+    const isWhole = (isSecretName(name) && isLikelySecret(text)) || isPlacedSecret(name, text)
+    const found = isWhole
+      ? [{ from: 0, to: text.length }]
+      : apart([...likelySecrets(text), ...placedSecrets(text)])
     if (found.length > 0) onMasked?.('likely', found.length)
     return maskedAt(text, found)
   }
@@ -93,12 +96,28 @@ export function createRedactor(options: RedactorOptions): Redactor {
   return { clean: redaction === 'on' ? clean : cleanOurs, cleanKnown }
 }
 
-function maskedAt(text: string, places: readonly { from: number; to: number }[]): string {
+/** In order, those that overlap as one. */
+function apart(places: readonly Span[]): Span[] {
+  const merged: Span[] = []
+  for (const place of places.toSorted((a, b) => a.from - b.from)) {
+    const last = merged.at(-1)
+    if (last !== undefined && place.from < last.to) last.to = Math.max(last.to, place.to)
+    else merged.push({ ...place })
+  }
+  return merged
+}
+
+interface Span {
+  from: number
+  to: number
+}
+
+function maskedAt(text: string, places: readonly Span[]): string {
   let masked = ''
   let done = 0
   for (const { from, to } of places) {
-    if (from > done || done === 0) masked += text.slice(done, from) + MASK
-    done = Math.max(done, to)
+    masked += text.slice(done, from) + MASK
+    done = to
   }
   return masked + text.slice(done)
 }

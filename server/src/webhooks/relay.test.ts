@@ -37,18 +37,20 @@ afterEach(async () => {
   await database.query('delete from delivery')
 })
 
+const parts = (): RelayOptions => ({
+  db: database,
+  clock,
+  fetch: guarded.fetch,
+  secretFor: async () => ({ current: secret }),
+  cleanFor: async () => (text) => text.replaceAll('hunter22', '[secret]'),
+  eventLine: async (_runId, seq) => envelope(seq),
+  random: () => 0.5,
+  log: { warn: () => undefined, error: () => undefined },
+  concurrencyPerUrl: 2,
+})
+
 function relay(options: Partial<RelayOptions> = {}): Relay {
-  const made = createRelay({
-    db: database,
-    clock,
-    fetch: guarded.fetch,
-    secretFor: async () => ({ current: secret }),
-    eventLine: async (_runId, seq) => envelope(seq),
-    random: () => 0.5,
-    log: { warn: () => undefined, error: () => undefined },
-    concurrencyPerUrl: 2,
-    ...options,
-  })
+  const made = createRelay({ ...parts(), ...options })
   cleanups.push(() => made.close())
   return made
 }
@@ -236,6 +238,17 @@ describe('one delivery', () => {
     expect(await standing(id)).toMatchObject({ outcome: 'delivered' })
   })
 
+  test('is kept without the secrets of its answer, also where the answer is cut', async () => {
+    const { url } = await receiver((_request, response) => response.end(`${'x'.repeat(1_020)}hunter22`))
+    await owe(url)
+
+    await relay().tick()
+
+    expect(await database.query('select answer from delivery_attempt')).toEqual([
+      { answer: `${'x'.repeat(1_020)}[sec` },
+    ])
+  })
+
   test('is given up after ten attempts over three days, in the open', async () => {
     const { url, calls } = await receiver(answering(404))
     const id = await owe(url)
@@ -409,15 +422,5 @@ describe('a crash', () => {
 
   /** Stands still for ever at a race point, and is not closed: what a killed process looks like from outside. */
   const createRelayThatDies = (place: string): Relay =>
-    createRelay({
-      db: database,
-      clock,
-      fetch: guarded.fetch,
-      secretFor: async () => ({ current: secret }),
-      eventLine: async (_runId, seq) => envelope(seq),
-      random: () => 0.5,
-      log: { warn: () => undefined, error: () => undefined },
-      concurrencyPerUrl: 2,
-      pause: (name) => pauseAt(place, name, () => undefined),
-    })
+    createRelay({ ...parts(), pause: (name) => pauseAt(place, name, () => undefined) })
 })

@@ -13,6 +13,7 @@ import { setMaxListeners } from 'node:events'
 import type { Mode } from '../domain/facts.ts'
 import { decideDelivery, deliveryBody, deliveryHeaders, type SigningSecret } from '../domain/webhook.ts'
 import type { Clock } from '../lib/clock.ts'
+import type { Clean } from '../lib/redact.ts'
 import type { GuardedFetch, OutboundAnswer, OutboundRequest } from '../outbound/guarded-fetch.ts'
 import type { Db } from '../storage/database.ts'
 import {
@@ -34,6 +35,8 @@ export interface RelayOptions {
   fetch: GuardedFetch['fetch']
   /** What signs; undefined when there is none (yet). `tenantId` is empty for the organisation's own. */
   secretFor: (organizationId: string, tenantId: string, mode: Mode) => Promise<SigningSecret | undefined>
+  /** Masks what is said about a delivery and kept. */
+  cleanFor: (owner: Pick<ClaimedDelivery, 'organizationId' | 'tenantId' | 'mode'>) => Promise<Clean>
   /** The stored envelope, as text; undefined when it has been purged. */
   eventLine: (runId: string, seq: number) => Promise<string | undefined>
   /** In [0, 1). */
@@ -61,7 +64,9 @@ const ANSWER_LIMIT_MS = 30_000
 const CLAIM_MS = 60_000
 const POLL_MS = 1_000
 const CLOSE_GRACE_MS = 2_000
-const KEPT_ANSWER_BYTES = 1_024
+const KEPT_ANSWER_CHARACTERS = 1_024
+/** More is read than is kept, so that no secret is masked in its first half alone. */
+const READ_ANSWER_BYTES = 4 * KEPT_ANSWER_CHARACTERS
 const MAX_IN_FLIGHT = 512
 /** What a receiver that does not answer has been owed for longer than this is given up. */
 const PATIENCE_MS = 5 * 24 * 3_600_000
@@ -229,12 +234,15 @@ class OutboxRelay implements Relay {
     const retryAfter = answer.outcome === 'answered' ? answer.headers['retry-after'] : undefined
     const attempts = delivery.attempts + 1
     this.#load.noteAnswer(delivery.endpoint, status, atMs)
+    const said = answer.outcome === 'answered' ? answer.body.toString('utf8') : answer.message
+    const clean = said === '' ? said : (await this.#options.cleanFor(delivery))(said)
+    const kept = clean.slice(0, KEPT_ANSWER_CHARACTERS)
     await this.#record(delivery, {
       atMs,
       latencyMs,
       status,
-      error: answer.outcome === 'refused' ? answer.message : null,
-      answer: answer.outcome === 'answered' ? answer.body.toString('utf8') : null,
+      error: answer.outcome === 'refused' ? kept : null,
+      answer: answer.outcome === 'answered' ? kept : null,
       decision: decideDelivery({ answer: { status, retryAfter }, attempts, atMs, jitter: random() }),
     })
   }
@@ -270,6 +278,6 @@ const requestFor = (url: string, { headers, body }: Message, signal: AbortSignal
   body,
   signal,
   timeoutMs: ANSWER_LIMIT_MS,
-  maxAnswerBytes: KEPT_ANSWER_BYTES,
+  maxAnswerBytes: READ_ANSWER_BYTES,
   excess: 'cut',
 })

@@ -88,6 +88,43 @@ test('a base that only moved on is delivered to, one that was rewritten or remov
   expect(await remoteHead(source, 'agentgate/other')).toBeUndefined()
 })
 
+test('where the base has not moved a push is the only question, and the base is not touched', async () => {
+  await using source = await hostSource()
+  const workspace = await source.open('run_1')
+  const commit = await sealChange(workspace, 'changed\n')
+  const asked = source.host.requests.length
+  expect(await workspace.push({ commit, branch: BRANCH })).toEqual({ outcome: 'pushed' })
+  expect(source.host.requests.slice(asked).map(({ path }) => path.replace(/.*\.git\//, ''))).toEqual([
+    'info/refs?service=git-receive-pack',
+    'git-receive-pack',
+  ])
+  expect(await remoteHead(source, 'main')).toBe(workspace.baseCommit)
+})
+
+test('a host that knows no pushes of several branches as one is delivered to, and its base is looked at', async () => {
+  await using source = await hostSource()
+  const { folder } = source.host.repository('acme/shop')
+  execFileSync('git', ['--git-dir', folder, 'config', 'receive.advertiseAtomic', 'false'])
+  const workspace = await source.open('run_1')
+  const commit = await sealChange(workspace, 'changed\n')
+  expect(await workspace.push({ commit, branch: BRANCH })).toEqual({ outcome: 'pushed' })
+  expect(await workspace.push({ commit, branch: BRANCH })).toEqual({ outcome: 'up_to_date' })
+  await source.host.moveBranch('acme/shop', 'main', undefined)
+  const failure = await failureOf(workspace.push({ commit, branch: 'agentgate/other' }))
+  expect(failure.reason).toBe('base_moved')
+})
+
+test('the base itself can be the branch that is delivered to, where it stands as expected', async () => {
+  await using source = await hostSource()
+  const workspace = await source.open('run_1')
+  const commit = await sealChange(workspace, 'changed\n')
+  const failure = await failureOf(workspace.push({ commit, branch: 'main' }))
+  expect(failure.reason).toBe('push_rejected')
+  const expected = workspace.baseCommit
+  expect(await workspace.push({ commit, branch: 'main', expected })).toEqual({ outcome: 'pushed' })
+  expect(await remoteHead(source, 'main')).toBe(commit)
+})
+
 test.each([
   [
     'the credential was revoked',
@@ -167,7 +204,7 @@ test('the credential stands in no argument of any process while git pushes', asy
   const commands = execFileSync('sh', ['-c', 'cat /proc/[0-9]*/cmdline 2>/dev/null || true']).toString(
     'latin1',
   )
-  expect(commands).toContain('ls-remote')
+  expect(commands).toContain('--force-with-lease')
   expect(commands).not.toContain(source.access.token)
   expect(commands).not.toContain(basic)
   await pushing

@@ -81,10 +81,13 @@ export async function remoteHeads(
   )
 }
 
-/** The part of `git push --porcelain` that says what became of the branch: `flag TAB refs TAB why`. */
+/** What `git push --porcelain` says of a branch, `flag TAB refs TAB what`: the flag is `=` where nothing had to move. */
+const wordOn = (said: string, branch: string): string | undefined =>
+  said.split('\n').find((line) => line.split('\t')[1]?.endsWith(`:refs/heads/${branch}`))
+
 function refusal(failure: GitFailure, branch: string): DeliveryError | undefined {
-  const line = failure.stdout.split('\n').find((one) => one.startsWith('!\t'))
-  if (line === undefined) return undefined
+  const line = wordOn(failure.stdout, branch)
+  if (!line?.startsWith('!')) return undefined
   const why =
     /\((.*)\)\s*$/
       .exec(line)?.[1]
@@ -97,21 +100,46 @@ function refusal(failure: GitFailure, branch: string): DeliveryError | undefined
 }
 
 /** One push of one branch, which succeeds only where the branch stands as expected. */
-export async function pushBranch(call: PushCall): Promise<void> {
-  const { git, store, target, commit, branch, expected, signal } = call
-  const ref = `refs/heads/${branch}`
-  const lease = `--force-with-lease=${ref}:${expected}`
+export async function pushBranch(call: PushCall): Promise<PushResult> {
+  const { branch, target } = call
   try {
-    await git(
-      ['push', '--porcelain', '--no-verify', '--quiet', lease, '--', target.address, `${commit}:${ref}`],
-      {
-        ...target.call,
-        gitDir: store,
-        signal,
-        timeoutMs: PUSH_MS,
-      },
-    )
+    return await push(call, [])
   } catch (error) {
     throw (error instanceof GitFailure && refusal(error, branch)) || atRemote(error, target)
   }
+}
+
+/**
+ * The same as long as another branch stands at a commit, which git finds out from what the host tells at the beginning
+ * of every push: the branch is named as one to push to, with a lease on that commit, and where it stands there git has
+ * nothing to send for it; anywhere else the lease is broken, and as one with it nothing is sent at all. Answers nothing
+ * then, and where the host does not know pushes of several branches as one: nothing was pushed.
+ */
+export async function pushWhile(
+  call: PushCall,
+  { branch, commit }: { branch: string; commit: string },
+): Promise<PushResult | undefined> {
+  const ref = `refs/heads/${branch}`
+  try {
+    return await push(call, ['--atomic', `--force-with-lease=${ref}:${commit}`], `${commit}:${ref}`)
+  } catch (error) {
+    const isElsewhere =
+      error instanceof GitFailure &&
+      (wordOn(error.stdout, branch)?.startsWith('!') || /support --atomic/.test(error.stderr))
+    if (isElsewhere) return undefined
+    throw (error instanceof GitFailure && refusal(error, call.branch)) || atRemote(error, call.target)
+  }
+}
+
+async function push(call: PushCall, more: readonly string[], ...refspecs: string[]): Promise<PushResult> {
+  const { git, store, target, commit, branch, expected, signal } = call
+  const ref = `refs/heads/${branch}`
+  const leased = ['push', '--porcelain', '--no-verify', ...more, `--force-with-lease=${ref}:${expected}`]
+  const { text } = await git([...leased, '--', target.address, `${commit}:${ref}`, ...refspecs], {
+    ...target.call,
+    gitDir: store,
+    signal,
+    timeoutMs: PUSH_MS,
+  })
+  return { outcome: wordOn(text, branch)?.startsWith('=') ? 'up_to_date' : 'pushed' }
 }

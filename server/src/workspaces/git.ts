@@ -63,6 +63,8 @@ export interface GitCall {
   /** `name=value` settings for this call only; they stand in argv, so never a secret. */
   config?: readonly string[]
   environment?: Readonly<Record<string, string>>
+  /** Runs with no rights but this user's; its own are the server's. */
+  user?: { uid: number; gid: number } | undefined
   input?: string | Uint8Array
   signal?: AbortSignal | undefined
   /** 120 s unless given. */
@@ -135,6 +137,7 @@ export function createGit(binary: string): Git {
       const child = spawn(binary, [...BASE_CONFIG, ...config, ...args], {
         cwd: call.workTree ?? call.gitDir ?? '/',
         env: environmentOf(call),
+        ...(call.user === undefined ? {} : { uid: call.user.uid, gid: call.user.gid }),
         detached: true,
         stdio: ['pipe', 'pipe', 'pipe'],
       })

@@ -261,7 +261,7 @@ test('a workspace whose folders were closed is removed all the same', async () =
   mkdirSync(join(workspace.tree, 'a/b'), { recursive: true })
   await chmod(join(workspace.tree, 'a/b'), 0)
   await chmod(join(workspace.tree, 'a'), 0)
-  await workspace.close({ keep: false })
+  await source.workspaces.remove('run_1')
   expect(existsSync(workspace.tree)).toBe(false)
 })
 

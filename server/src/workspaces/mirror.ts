@@ -1,5 +1,6 @@
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { BoundedMap } from '../lib/bounded-map.ts'
 import { sha256 } from '../lib/hash.ts'
 import { newId } from '../lib/id.ts'
 import { SourceError } from './failures.ts'
@@ -11,8 +12,8 @@ import { remoteFailure } from './remote-failure.ts'
 /**
  * Owns: one bare mirror per organisation and repository, the shared object store of that repository's runs.
  * Invariants: objects are only ever added (nothing is pruned or repacked away), so a run that borrows them never
- * loses one; a mirror appears whole, by rename; every use asks the host first with the caller's own credential,
- * so a mirror never shows more than the host would.
+ * loses one; a mirror appears whole, by rename; every answer is the host's, asked for with the caller's own
+ * credential, so a mirror never shows more than the host would.
  * Leaves to others: which address may be asked (`remote.ts`); what runs borrow (`store.ts`).
  */
 
@@ -46,6 +47,11 @@ const FETCH_MS = 15 * 60_000
 const MEASURE_MS = 500
 const FETCH = ['fetch', '--prune', '--no-tags', '--no-write-fetch-head', '--quiet']
 const REFSPECS = ['+refs/heads/*:refs/heads/*', '+refs/tags/*:refs/tags/*']
+
+/** Places whose last answer is remembered. */
+const PLACES_KEPT = 1_000
+
+const placeOf = (folder: string, { branch = '' }: MirrorRequest): string => `${folder} ${branch}`
 
 type FoundCommit = Pick<MirroredCommit, 'commit' | 'tree'>
 
@@ -119,6 +125,8 @@ export class Mirrors {
   readonly #git: Git
   readonly #root: string
   readonly #diskLimitBytes: number
+  /** What was answered last; nothing that is in a mirror is ever taken out. */
+  readonly #last = new BoundedMap<string, MirroredCommit>(PLACES_KEPT)
 
   constructor({ git, root, diskLimitBytes }: MirrorOptions) {
     this.#git = git
@@ -134,14 +142,24 @@ export class Mirrors {
     const head = await askHost(this.#git, request)
     const { branch } = head
     const warm = this.#folderOf(request)
+    const last = this.#last.get(placeOf(warm, request))
+    if (commit === undefined && last?.branch === branch && last.commit === head.commit) return last
     const newest = await this.#findCommit(warm, head.commit)
     const found = commit === undefined || !newest ? newest : await this.#findCommit(warm, commit)
+    if (newest !== undefined) this.#last.set(placeOf(warm, request), { folder: warm, branch, ...newest })
     if (found !== undefined) return { folder: warm, branch, ...found }
     return this.#locked(request, async (folder) => ({
       folder,
       branch,
       ...(await this.#fetchCommit(folder, request, head)),
     }))
+  }
+
+  /** What `fetch` is likely to answer: what it did the last time. */
+  expect(request: MirrorRequest): MirroredCommit | undefined {
+    return request.commit === undefined
+      ? this.#last.get(placeOf(this.#folderOf(request), request))
+      : undefined
   }
 
   /** Reads the whole repository again, for a mirror that turned out to be broken. */

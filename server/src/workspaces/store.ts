@@ -1,11 +1,25 @@
-import { appendFile, copyFile, lstat, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
+import {
+  appendFile,
+  copyFile,
+  lstat,
+  mkdir,
+  readdir,
+  rename,
+  rm,
+  stat,
+  utimes,
+  writeFile,
+} from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { newId } from '../lib/id.ts'
+import { together } from '../lib/together.ts'
 import { SourceError } from './failures.ts'
 import { type Git, GitFailure, type GitOutput } from './git.ts'
+import { type NewCommit, writeCommit } from './loose-object.ts'
 import {
   isRegularFile,
   isSubmodule,
+  type KnownCommit,
   LISTED_KEPT,
   listTree,
   readListing,
@@ -33,14 +47,6 @@ export interface Staged {
   tree: string
   /** Paths that git cannot hold (a device, an unreadable file, a forbidden name); they are left out. */
   skipped: string[]
-}
-
-export interface NewCommit {
-  tree: string
-  parents: readonly string[]
-  message: string
-  /** Seconds since the epoch. */
-  atSeconds: number
 }
 
 export interface StoredRef {
@@ -100,13 +106,13 @@ export async function createGitDir(
 
 /** What a new store begins with: a tree that was just checked out, and nothing of its own. */
 export interface Beginning {
-  commit: string
-  tree: string
-  /** `null` where it is too long to be kept. */
-  listing: TreeListing | null
+  base: KnownCommit
   /** The index that the checkout wrote, so that unchanged files need no second reading. */
   index: string
 }
+
+/** A file that was read this short is remembered with its commit. */
+const TEXT_KEPT = 64 * 1024
 
 /** A git directory made by `createGitDir`, with its run's tree. */
 export class Store {
@@ -120,8 +126,8 @@ export class Store {
   #staged: string | null = null
   /** Everything below `refs`, once it has been read: nobody else writes there. */
   #refs: Map<string, StoredRef> | null = null
-  /** The commit that was listed last; `null` where the list was too long to be kept. */
-  #listed: { commit: string; listing: TreeListing | null } | null = null
+  /** The commit that was listed last. */
+  #listed: Pick<KnownCommit, 'commit' | 'listing' | 'texts'> | null = null
 
   constructor({ git, folder, tree, diskLimitBytes }: StoreOptions) {
     this.#git = git
@@ -132,60 +138,66 @@ export class Store {
     this.#inTree = { ...this.#inStore, workTree: tree, timeoutMs: TREE_MS }
   }
 
-  async begin({ commit, tree, listing, index }: Beginning): Promise<void> {
+  async begin({ base, index }: Beginning): Promise<void> {
+    const { mtimeMs } = await stat(index)
     await copyFile(index, this.#index)
-    await this.#git(['update-index', '-q', '--refresh'], this.#inTree).catch(() => undefined) // 1: something differs
+    // What changes within the moment of the checkout is told from its content, by a look at the age of the index.
+    const age = Math.floor(mtimeMs) / 1000
+    await utimes(this.#index, age, age)
+    const { listing } = base
     if (listing === null) await this.#freezeSubmodules()
     else await this.#freeze([...listing].flatMap(([path, entry]) => (isSubmodule(entry) ? [path] : [])))
-    this.#staged = tree
+    this.#staged = base.tree
     this.#refs = new Map()
-    this.#listed = { commit, listing }
+    this.#listed = base
   }
 
   /** Brings the index up to the tree and stores its content. */
   stage(): Promise<Staged> {
-    return this.#inTreeTerms(async () => {
-      const changed = await this.#findChanged()
-      const skipped: string[] = []
-      if (changed.length > 0) {
-        await this.#refuseTooLarge(changed)
-        this.#staged = null
-        await this.#git(['add', '--all', '--ignore-errors', '--', '.'], this.#inTree).catch(
-          async (error: unknown) => {
-            if (!(error instanceof GitFailure) || error.kind !== 'exit' || error.exitCode !== 1) throw error
-            skipped.push(...(await this.#listChanged()))
-          },
-        )
-      }
-      this.#staged ??= (await this.#git(['write-tree'], this.#inTree)).text
-      return { tree: this.#staged, skipped }
-    })
+    return this.#inTreeTerms(async () => this.#stage(await this.#findChanged()))
   }
 
   /**
-   * Stores the ignored files, apart from what may be delivered; ignored folders, such as installed packages, are
-   * left out. Answers nothing when there are none.
+   * The same, and stores the ignored files apart from what may be delivered; ignored folders, such as installed
+   * packages, are left out. `ignored` is nothing when there are none.
    */
-  stageIgnored(): Promise<string | undefined> {
+  stageAll(): Promise<Staged & { ignored: string | undefined }> {
     return this.#inTreeTerms(async () => {
-      const files = await this.#listIgnoredFiles()
-      if (files.length === 0) return undefined
-      await this.#refuseTooLarge(files)
-      const call = { ...this.#inTree, indexFile: `${this.#index}.ignored` }
-      await rm(call.indexFile, { force: true })
-      await this.#git(['update-index', '--add', '-z', '--stdin'], { ...call, input: zeroEnded(files) })
-      return (await this.#git(['write-tree'], call)).text
+      const changed = await this.#findChanged()
+      // Nothing that is added is ignored, so neither waits for the other.
+      const [staged, ignored] = await together([this.#stage(changed), this.#stageIgnored()])
+      return { ...staged, ignored }
     })
   }
 
-  async commit({ tree, parents, message, atSeconds }: NewCommit): Promise<string> {
-    const date = `@${atSeconds} +0000`
-    const made = await this.#git(['commit-tree', tree, ...parents.flatMap((parent) => ['-p', parent])], {
-      ...this.#inStore,
-      input: message,
-      environment: { GIT_AUTHOR_DATE: date, GIT_COMMITTER_DATE: date },
-    })
-    return made.text
+  async #stage(changed: readonly string[]): Promise<Staged> {
+    const skipped: string[] = []
+    if (changed.length > 0) {
+      await this.#refuseTooLarge(changed)
+      this.#staged = null
+      await this.#git(['add', '--all', '--ignore-errors', '--', '.'], this.#inTree).catch(
+        async (error: unknown) => {
+          if (!(error instanceof GitFailure) || error.kind !== 'exit' || error.exitCode !== 1) throw error
+          skipped.push(...(await this.#listChanged()))
+        },
+      )
+    }
+    this.#staged ??= (await this.#git(['write-tree'], this.#inTree)).text
+    return { tree: this.#staged, skipped }
+  }
+
+  async #stageIgnored(): Promise<string | undefined> {
+    const files = await this.#listIgnoredFiles()
+    if (files.length === 0) return undefined
+    await this.#refuseTooLarge(files)
+    const call = { ...this.#inTree, indexFile: `${this.#index}.ignored` }
+    await rm(call.indexFile, { force: true })
+    await this.#git(['update-index', '--add', '-z', '--stdin'], { ...call, input: zeroEnded(files) })
+    return (await this.#git(['write-tree'], call)).text
+  }
+
+  commit(wanted: NewCommit): Promise<string> {
+    return writeCommit(this.#inStore.gitDir, wanted)
   }
 
   /** Makes the tree equal to a commit, from any state of tree and index; ignored folders stay. */
@@ -263,7 +275,13 @@ export class Store {
         'source_invalid',
         `The file ${path} of the repository is larger than ${maxBytes} bytes.`,
       )
-    return (await this.#git(['cat-file', 'blob', entry.id], this.#inStore)).bytes.toString()
+    const texts = this.#listed?.texts
+    const known = texts?.get(entry.id)
+    if (known !== undefined) return known
+    const { bytes } = await this.#git(['cat-file', 'blob', entry.id], this.#inStore)
+    const text = bytes.toString()
+    if (bytes.length <= TEXT_KEPT) texts?.set(entry.id, text)
+    return text
   }
 
   async listFiles(commit: string): Promise<string[]> {
@@ -275,7 +293,7 @@ export class Store {
   async #list(commit: string): Promise<TreeListing | null> {
     if (this.#listed?.commit !== commit) {
       const listing = await this.#listing(listTree(commit))
-      this.#listed = { commit, listing: listing.size > LISTED_KEPT ? null : listing }
+      this.#listed = { commit, listing: listing.size > LISTED_KEPT ? null : listing, texts: new Map() }
     }
     return this.#listed.listing
   }

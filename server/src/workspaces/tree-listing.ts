@@ -10,6 +10,17 @@ export interface TreeEntry {
 /** Everything below a commit's root that is not a folder, by path. */
 export type TreeListing = ReadonlyMap<string, TreeEntry>
 
+/** What is known of a commit. Its name tells all of it, so that runs may share it. */
+export interface KnownCommit {
+  commit: string
+  /** Its tree object. */
+  tree: string
+  /** `null` where it is too long to be kept. */
+  listing: TreeListing | null
+  /** Small files that were read, by their ids. */
+  texts: Map<string, string>
+}
+
 /** A longer listing is not kept: what is wanted of it is asked for anew. */
 export const LISTED_KEPT = 10_000
 

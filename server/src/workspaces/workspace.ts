@@ -2,8 +2,8 @@ import { lstat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { invariant } from '../lib/invariant.ts'
 import type { PushOptions, PushResult } from './delivery.ts'
-import { removeTree } from './remove-tree.ts'
-import type { Beginning, ChangedFile, Store } from './store.ts'
+import type { Beginning, ChangedFile, Staged, Store } from './store.ts'
+import { LISTED_KEPT } from './tree-listing.ts'
 
 /**
  * Owns: the files of one run: the tree that the agent changes, its checkpoints and its sealed commits.
@@ -86,6 +86,8 @@ export class Workspace {
   readonly #store: Store
   /** The last one, unless it is large: several gates search it. */
   #searched: { commit: string; diff: string } | null = null
+  /** What the commit that was asked about last changed, unless that is a lot. */
+  #changed: { commit: string; files: readonly ChangedFile[] } | null = null
 
   constructor(parts: WorkspaceParts) {
     this.#parts = parts
@@ -126,17 +128,20 @@ export class Workspace {
    * Stores the tree as it is after a journal step, with its ignored files but without ignored folders.
    * `changed` is against the checkpoint before, or the base.
    */
-  async checkpoint(step: number, iteration: number): Promise<{ commit: string; changed: boolean }> {
+  async checkpoint(
+    step: number,
+    iteration: number,
+  ): Promise<{ commit: string; staged: Staged; changed: boolean }> {
     const store = this.#store
     const last = (await store.listRefs(CHECKPOINTS)).at(-1)
-    const { tree } = await store.stage()
-    const ignored = await store.stageIgnored()
+    const { ignored, ...staged } = await store.stageAll()
+    const { tree } = staged
     const parents = [this.baseCommit]
     const about = { message: `Checkpoint in iteration ${iteration}\n`, atSeconds: 0 }
     if (ignored !== undefined) parents.push(await store.commit({ tree: ignored, parents: [], ...about }))
     const commit = await store.commit({ tree, parents, ...about })
     await store.setRef({ name: checkpointRef(step), commit, tree })
-    return { commit, changed: tree !== (last?.tree ?? this.#parts.baseTree) }
+    return { commit, staged, changed: tree !== (last?.tree ?? this.#parts.baseTree) }
   }
 
   /** Returns the tree to the newest checkpoint at or before `step`, else to the base, and forgets later ones. */
@@ -150,11 +155,14 @@ export class Workspace {
     return found && { step: stepOf(found.name), commit: found.commit }
   }
 
-  /** The iteration's result as one commit on top of the base; the base itself when nothing changed. */
-  async seal(message: string, atMs: number): Promise<Sealed> {
+  /**
+   * The iteration's result as one commit on top of the base; the base itself when nothing changed. `staged` is what
+   * the newest checkpoint gave, where nothing has touched the tree since.
+   */
+  async seal(message: string, atMs: number, staged?: Staged): Promise<Sealed> {
     const store = this.#store
     const base = this.baseCommit
-    const { tree, skipped } = await store.stage()
+    const { tree, skipped } = staged ?? (await store.stage())
     if (tree === this.#parts.baseTree) return { commit: base, tree, changed: false, skipped }
     const commit = await store.commit({
       tree,
@@ -204,8 +212,11 @@ export class Workspace {
   }
 
   /** What a sealed commit added, changed or deleted. */
-  changes(commit: string): Promise<ChangedFile[]> {
-    return this.#store.changes(this.baseCommit, commit)
+  async changes(commit: string): Promise<readonly ChangedFile[]> {
+    if (this.#changed?.commit === commit) return this.#changed.files
+    const files = await this.#store.changes(this.baseCommit, commit)
+    if (files.length <= LISTED_KEPT) this.#changed = { commit, files }
+    return files
   }
 
   async changedPaths(commit: string): Promise<string[]> {
@@ -227,17 +238,19 @@ export class Workspace {
     return this.#store.readFile(this.baseCommit, path, maxBytes)
   }
 
-  listFilesAt(commit: string): Promise<string[]> {
-    return this.#store.listFiles(commit)
+  async listFilesAt(commit: string): Promise<string[]> {
+    const atBase = await this.#store.listFiles(this.baseCommit)
+    if (commit === this.baseCommit) return atBase
+    const files = new Set(atBase)
+    for (const { path, status } of await this.changes(commit)) {
+      if (status === 'deleted') files.delete(path)
+      else files.add(path)
+    }
+    return [...files].toSorted()
   }
 
   /** Puts a sealed commit on a branch; again is harmless. Throws `DeliveryError`. */
   push(options: PushOptions): Promise<PushResult> {
     return this.#parts.push(options)
-  }
-
-  /** The run's folder goes, unless it is kept for a resume. */
-  async close({ keep }: { keep: boolean }): Promise<void> {
-    if (!keep) await removeTree(this.#parts.folder.path)
   }
 }

@@ -1,8 +1,10 @@
 import { execFileSync } from 'node:child_process'
 import { readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs'
-import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { needsRoot } from '../../test/harness/report.ts'
+import { giveTree } from '../jail/ownership.ts'
 import { FILES, failureOf, type HostedSource, hostSource } from './hosted-source.fixture.ts'
 
 const put = (folder: string, path: string, content: string) => writeFile(join(folder, path), content)
@@ -110,9 +112,11 @@ test('a host that is not there is unavailable', async () => {
 
 test('a revoked credential is named, also when a mirror of the repository is here', async () => {
   await using source = await hostSource()
-  await source.open('run_1')
+  for (const runId of ['run_1', 'run_2']) await source.open(runId)
   source.host.revoke('acme/shop')
-  expect(await failureOf(source.open('run_2'))).toMatchObject({ reason: 'source_auth_failed' })
+  expect(await failureOf(source.open('run_3'))).toMatchObject({ reason: 'source_auth_failed' })
+  await source.workspaces.remove('run_3')
+  expect((await readdir(join(source.root, 'runs'))).sort()).toEqual(['run_1', 'run_2'])
 })
 
 test('a canceled opening stops git and throws the reason of the cancel', async () => {
@@ -311,6 +315,23 @@ test('a warm mirror answers from disk, and a moved branch is fetched', async () 
   expect((await source.open('run_3')).baseCommit).toBe(moved)
 })
 
+test.skipIf(needsRoot('a checkout by another user'))(
+  'the user that the agent runs as owns the checkout from the beginning, and its index is up to date',
+  async () => {
+    await using source = await hostSource()
+    await chmod(source.root, 0o711)
+    const user = { uid: 60_001, gid: 60_001, own: (path: string) => giveTree(path, 60_001, 60_001) }
+    const workspaces = source.another({ ownerOf: () => user })
+    const request = { organisation: 'org', repository: source.access.url }
+    const { tree } = await workspaces.open({ runId: 'run_1', ...request })
+    const names = readdirSync(tree, { recursive: true, encoding: 'utf8' })
+    const owners = names.map((name) => statSync(join(tree, name)).uid)
+    expect(new Set(owners)).toEqual(new Set([60_001]))
+    const place = ['--git-dir', join(source.root, 'runs/run_1/store.git'), '--work-tree', tree]
+    expect(execFileSync('git', [...place, 'diff-files']).toString()).toBe('')
+  },
+)
+
 test('two organisations do not share a mirror', async () => {
   await using source = await hostSource()
   await source.open('run_1')
@@ -392,15 +413,10 @@ test('what the jail mounts is read-only and ours', async () => {
   expect(await workspace.mounts('/workspace')).toHaveLength(1)
 })
 
-test('a closed workspace leaves nothing, and sweeping removes the runs that are over', async () => {
+test('a removed workspace leaves nothing, and sweeping removes the runs that are over', async () => {
   await using source = await hostSource()
-  const [first, , third] = [
-    await source.open('run_1'),
-    await source.open('run_2'),
-    await source.open('run_3'),
-  ]
-  await first.close({ keep: false })
-  await third.close({ keep: true })
+  for (const runId of ['run_1', 'run_2', 'run_3']) await source.open(runId)
+  await source.workspaces.remove('run_1')
   expect((await readdir(join(source.root, 'runs'))).sort()).toEqual(['run_2', 'run_3'])
   expect(await source.workspaces.sweep(new Set(['run_3']))).toBe(1)
   expect(await readdir(join(source.root, 'runs'))).toEqual(['run_3'])

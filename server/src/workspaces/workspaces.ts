@@ -1,6 +1,8 @@
 import { chmod, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { BoundedMap } from '../lib/bounded-map.ts'
 import { sha256 } from '../lib/hash.ts'
+import { together } from '../lib/together.ts'
 import { type AddressGuard, createAddressGuard, type Resolve } from '../outbound/address-guard.ts'
 import {
   deliveryFailure,
@@ -8,15 +10,23 @@ import {
   type PushResult,
   type PushTarget,
   pushBranch,
+  pushWhile,
   remoteHeads,
 } from './delivery.ts'
 import { DeliveryError, SourceError } from './failures.ts'
 import { createGit, type Git, GitFailure } from './git.ts'
-import { Mirrors } from './mirror.ts'
+import { type MirroredCommit, Mirrors } from './mirror.ts'
 import { type GitCredential, openRemote, parseRepositoryUrl, type Remote } from './remote.ts'
 import { removeTree } from './remove-tree.ts'
 import { createGitDir, Store } from './store.ts'
-import { LISTED_KEPT, listTree, readListing, type TreeEntry, type TreeListing } from './tree-listing.ts'
+import {
+  type KnownCommit,
+  LISTED_KEPT,
+  listTree,
+  readListing,
+  type TreeEntry,
+  type TreeListing,
+} from './tree-listing.ts'
 import { CHECKPOINTS, type RunFolder, runFolder, stepOf, Workspace } from './workspace.ts'
 
 export interface CredentialRequest {
@@ -34,10 +44,17 @@ export interface WorkspacesOptions {
   /** For a mirror, and for the changed files of a run. */
   diskLimitBytes: number
   findCredential(request: CredentialRequest): Promise<GitCredential | undefined>
-  /** Gives a tree to the user that the agent of this run runs as. */
-  own?(path: string, runId: string): Promise<void>
+  /** The user that the agent of a run runs as. */
+  ownerOf?(runId: string): Owner | undefined
   /** The name server; the system's unless given. */
   resolve?: Resolve
+}
+
+export interface Owner {
+  uid: number
+  gid: number
+  /** Gives it a tree. */
+  own(path: string): Promise<void>
 }
 
 export interface OpenRequest {
@@ -79,6 +96,7 @@ const AGENT_CONFIG = `[core]
 `
 
 const TREE_MS = 10 * 60_000
+const BASES_KEPT = 8
 /** The list of a million files or so. */
 const LIST_BYTES = 128 * 2 ** 20
 /** Names that git allows without being asked; it allows many more. */
@@ -91,8 +109,8 @@ const parseAbout = (text: string): About => JSON.parse(text) // written by this 
 /**
  * Owns: the folder `root`: `mirrors/` shared by an organisation's runs, `runs/` with one folder per run,
  * `test-remotes/`.
- * Invariants: nothing of a source is read before its address was checked, each time anew; a credential lives in
- * the environment of one git process.
+ * Invariants: nothing of a source is given to anybody before its address was checked and its host has answered, each
+ * time anew; a credential lives in the environment of one git process.
  * Leaves to others: that one worker at a time holds a run.
  */
 export class Workspaces {
@@ -100,6 +118,8 @@ export class Workspaces {
   readonly #git: Git
   readonly #mirrors: Mirrors
   readonly #guard: AddressGuard
+  /** Base commits of the newest workspaces. */
+  readonly #bases = new BoundedMap<string, KnownCommit>(BASES_KEPT)
 
   constructor(options: WorkspacesOptions) {
     this.#options = options
@@ -109,32 +129,38 @@ export class Workspaces {
     this.#mirrors = new Mirrors({ git: this.#git, root: join(options.root, 'mirrors'), diskLimitBytes })
   }
 
-  /** A fresh workspace at the source's commit. Throws `SourceError`. */
+  /**
+   * A fresh workspace at the source's commit. Throws `SourceError`; what it leaves then goes with the run.
+   *
+   * The host nearly always stands where it stood the last time, so the workspace is built while the host is asked, and
+   * built again where the answer is another. Before the answer nobody has it: it does not show that a mirror is here.
+   */
   async open(request: OpenRequest): Promise<Workspace> {
     const { runId, organisation, repository, branch, commit, signal } = request
-    const folder = runFolder(this.#options.root, runId)
     if (branch !== undefined) await this.#checkBranch(branch)
     const remote = await this.#remoteFor(request, 'read')
     const wanted = { organisation, remote, branch, commit, signal }
-    const found = await this.#mirrors.fetch(wanted)
-    await this.#checkBranch(found.branch)
-    const about = {
-      organisation,
-      repository,
-      mirror: found.folder,
-      baseCommit: found.commit,
-      baseTree: found.tree,
-      baseBranch: found.branch,
-    }
+    const build = (found: MirroredCommit): Promise<Workspace> =>
+      this.#build(runId, {
+        organisation,
+        repository,
+        mirror: found.folder,
+        baseCommit: found.commit,
+        baseTree: found.tree,
+        baseBranch: found.branch,
+      })
+    const expected = this.#mirrors.expect(wanted)
+    const early = expected === undefined ? Promise.resolve(undefined) : build(expected).catch(() => undefined)
+    const [found, workspace] = await together([this.#mirrors.fetch(wanted), early])
+    if (workspace?.baseCommit === found.commit && workspace.baseBranch === found.branch) return workspace
     try {
-      return await this.#build(runId, folder, about)
+      return await build(found)
     } catch (error) {
       if (!(error instanceof GitFailure)) throw error
       // The commit was there but not all of its files: the mirror is read anew, once.
       await this.#mirrors.repair(wanted)
     }
-    return this.#build(runId, folder, about).catch(async (error: unknown) => {
-      await removeTree(folder.path)
+    return build(found).catch((error: unknown) => {
       if (!(error instanceof GitFailure)) throw error
       const sentence =
         'The repository could not be checked out: it holds something that cannot be written here.'
@@ -186,6 +212,11 @@ export class Workspaces {
     return join(this.#options.root, 'test-remotes', name)
   }
 
+  /** Removes what there is of a run, also of one that was never opened to its end. */
+  remove(runId: string): Promise<void> {
+    return removeTree(runFolder(this.#options.root, runId).path)
+  }
+
   /** Removes the folders of all runs that are not named, and answers how many there were. */
   async sweep(openRuns: ReadonlySet<string>): Promise<number> {
     const runs = join(this.#options.root, 'runs')
@@ -211,19 +242,34 @@ export class Workspaces {
     })
   }
 
-  async #build(runId: string, folder: RunFolder, about: About): Promise<Workspace> {
+  async #build(runId: string, about: About): Promise<Workspace> {
+    await this.#checkBranch(about.baseBranch)
+    const folder = runFolder(this.#options.root, runId)
     await removeTree(folder.path)
-    const listing = await this.#listBase(about)
+    const base = await this.#knowBase(about)
     await mkdir(folder.path, { recursive: true, mode: 0o711 })
-    const index = await this.#plantTree(folder, about)
+    const index = await this.#plantTree(folder, about, this.#options.ownerOf?.(runId))
     await createGitDir(folder.store, { mirror: about.mirror })
     await chmod(folder.store, 0o700)
-    await this.#options.own?.(folder.tree, runId)
     const workspace = this.#workspace(runId, folder, about)
-    await workspace.begin({ commit: about.baseCommit, tree: about.baseTree, listing, index })
+    await workspace.begin({ base, index })
     await writeFile(`${folder.about}.new`, JSON.stringify(about))
     await rename(`${folder.about}.new`, folder.about)
     return workspace
+  }
+
+  /** What the base commit holds, remembered for runs that begin at the same one. */
+  async #knowBase(about: About): Promise<KnownCommit> {
+    const { mirror, baseCommit: commit, baseTree: tree } = about
+    const name = `${mirror}\n${commit}`
+    const base = this.#bases.get(name) ?? {
+      commit,
+      tree,
+      listing: await this.#listBase(about),
+      texts: new Map(),
+    }
+    this.#bases.set(name, base)
+    return base
   }
 
   /** A small pack can hold a huge tree: what a checkout would take is known before it is made. */
@@ -249,15 +295,20 @@ export class Workspaces {
     return listing.size > LISTED_KEPT ? null : listing
   }
 
-  /** The tree at the base commit, with a `.git` for the agent's convenience; answers where its index is. */
-  async #plantTree(folder: RunFolder, { baseBranch, baseCommit, mirror }: About): Promise<string> {
+  /**
+   * The tree at the base commit, with a `.git` for the agent's convenience; answers where its index is. The agent's
+   * user checks it out, so that every file is its own from the beginning and stays as the index knows it.
+   */
+  async #plantTree(folder: RunFolder, about: About, owner: Owner | undefined): Promise<string> {
+    const { baseBranch, baseCommit, mirror } = about
     const agents = join(folder.tree, '.git')
     await createGitDir(agents, { mirror, config: AGENT_CONFIG, head: baseBranch })
     await writeFile(join(agents, 'packed-refs'), `${baseCommit} refs/heads/${baseBranch}\n`)
     await mkdir(join(agents, 'hooks'))
     await mkdir(join(folder.guard, 'hooks'), { recursive: true })
     await writeFile(join(folder.guard, 'config'), AGENT_CONFIG)
-    const inTree = { gitDir: agents, workTree: folder.tree, timeoutMs: TREE_MS }
+    await owner?.own(folder.tree)
+    const inTree = { gitDir: agents, workTree: folder.tree, user: owner, timeoutMs: TREE_MS }
     await this.#git(['read-tree', '--reset', '-u', baseCommit], inTree)
     return join(agents, 'index')
   }
@@ -272,7 +323,7 @@ export class Workspaces {
       ...about,
       folder,
       store: this.#store(folder),
-      own: async (path) => this.#options.own?.(path, runId),
+      own: async (path) => this.#options.ownerOf?.(runId)?.own(path),
       push: (wanted) => this.#push(folder, about, wanted),
     })
   }
@@ -282,12 +333,17 @@ export class Workspaces {
     try {
       await this.#checkBranch(branch)
       const target = await this.#targetOf(about, to)
+      const push = { git: this.#git, store: folder.store, target, commit, branch, expected, signal }
+      if (to === 'test') return await pushBranch(push)
       const base = wanted.base ?? about.baseBranch
+      // Nearly always the base has not moved, and then one question answers both.
+      const unmoved = { branch: base, commit: about.baseCommit }
+      const done = base === branch ? undefined : await pushWhile(push, unmoved)
+      if (done !== undefined) return done
       const heads = await remoteHeads(this.#git, target, [branch, base], signal)
       if (heads.get(branch) === commit) return { outcome: 'up_to_date' }
-      if (to === 'source') await this.#refuseMovedBase(about, base, heads.get(base), signal)
-      await pushBranch({ git: this.#git, store: folder.store, target, commit, branch, expected, signal })
-      return { outcome: 'pushed' }
+      await this.#refuseMovedBase(about, base, heads.get(base), signal)
+      return await pushBranch(push)
     } catch (error) {
       throw deliveryFailure(error, about.repository)
     }

@@ -56,7 +56,7 @@ export interface Order {
 }
 
 /** What came of an order, as its receivers see it. */
-export interface Result {
+interface Result {
   run: Run
   /** The delivered tree. */
   tree: string
@@ -75,6 +75,8 @@ export class OrderWorld implements AsyncDisposable {
   #client: AgentGate | null = null
   #liveKey = ''
   #orders = 0
+  /** What comes of an order that nothing happens to. */
+  #undisturbed: Pick<Result, 'tree' | 'modelCalls'> = { tree: 'none', modelCalls: 0 }
   /** Runs that stand at the point at which they were to be held, in this life of the gateway. */
   #held = new Set<string>()
   readonly #plan: GatePlan
@@ -92,8 +94,16 @@ export class OrderWorld implements AsyncDisposable {
     const script = (request: { assistantTurns: number }): ModelStep =>
       story[request.assistantTurns] ?? { text: 'Nothing is left to do.' }
     const world = new OrderWorld(dataDir, await startModelServer({ script }), planOf(waits))
-    await world.start()
-    return world
+    try {
+      await world.start()
+      const undisturbed = await world.result(await world.submit())
+      expect(undisturbed.run).toMatchObject({ state: 'completed', iterations: 1, attempt: 1 })
+      world.#undisturbed = undisturbed
+      return world
+    } catch (error) {
+      await world[Symbol.asyncDispose]()
+      throw error
+    }
   }
 
   get client(): AgentGate {
@@ -199,7 +209,7 @@ export class OrderWorld implements AsyncDisposable {
   }
 
   /** One pull request, one charge, the same tree for each of them: as if nobody had been killed. */
-  async expectOnce(orders: readonly Order[], undisturbed: Result): Promise<void> {
+  async expectOnce(orders: readonly Order[]): Promise<void> {
     const results = await Promise.all(orders.map(async (order) => [order, await this.result(order)] as const))
     await using database = await openDatabase(await joinEmbeddedPostgres(join(this.#dataDir, 'postgresql')), {
       maxReaders: 1,
@@ -209,9 +219,9 @@ export class OrderWorld implements AsyncDisposable {
       const { run } = result
       expect(run.error).toBeNull()
       expect(run).toMatchObject({ state: 'completed', verification: 'passed', iterations: 1 })
-      expect(result.tree).toBe(undisturbed.tree)
+      expect(result.tree).toBe(this.#undisturbed.tree)
       expect(result.toolEffects).toBe('right\n')
-      expect(result.modelCalls - undisturbed.modelCalls).toBeLessThanOrEqual(run.attempt - 1)
+      expect(result.modelCalls - this.#undisturbed.modelCalls).toBeLessThanOrEqual(run.attempt - 1)
       const pulls = order.host.pulls('acme', order.name)
       expect(pulls.map(({ url }) => url)).toEqual([run.prUrl])
       await expectToldOnce(database, order)

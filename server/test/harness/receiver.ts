@@ -14,6 +14,8 @@ export interface Receiver {
   received: readonly Received[]
   /** Answers with these statuses, one each, before it goes back to 200. */
   answerWith(...statuses: number[]): void
+  /** The body of its answers from now on. */
+  say(text: string): void
   /** Resolves with the first delivery, come or to come, that matches. */
   wait(matches: (received: Received) => boolean): Promise<Received>
   close(): Promise<void>
@@ -23,6 +25,7 @@ export async function startReceiver(): Promise<Receiver> {
   const received: Received[] = []
   const waiting = new Set<(one: Received) => void>()
   const statuses: number[] = []
+  let said = ''
   const server = createServer((request, response) => {
     const chunks: Buffer[] = []
     request.on('data', (chunk: Buffer) => chunks.push(chunk))
@@ -34,7 +37,7 @@ export async function startReceiver(): Promise<Receiver> {
       }
       received.push(one)
       for (const look of waiting) look(one)
-      response.writeHead(statuses.shift() ?? 200).end()
+      response.writeHead(statuses.shift() ?? 200).end(said)
     })
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
@@ -44,6 +47,9 @@ export async function startReceiver(): Promise<Receiver> {
     received,
     answerWith: (...next) => {
       statuses.push(...next)
+    },
+    say: (text) => {
+      said = text
     },
     wait: (matches) =>
       new Promise((resolve) => {

@@ -18,6 +18,8 @@ export interface PackageRegistry extends AsyncDisposable {
   asked: string[]
   /** Packages that are asked for in vain. */
   broken: Set<string>
+  /** Every answer from now on: `silent` never begins, `dripping` comes byte by byte. */
+  pace: 'quick' | 'silent' | 'dripping'
 }
 
 export async function startPackageRegistry(word: string): Promise<PackageRegistry> {
@@ -30,7 +32,14 @@ export async function startPackageRegistry(word: string): Promise<PackageRegistr
     response.setHeader('cache-control', 'public, max-age=300')
     answer(request, response)
   })
+  const drip = (response: ServerResponse): void => {
+    response.writeHead(200, { 'content-type': 'application/json', 'content-length': 1_000_000 })
+    const dripping = setInterval(() => response.write(' '), 50)
+    response.once('close', () => clearInterval(dripping))
+  }
   const answer = (request: IncomingMessage, response: ServerResponse): void => {
+    if (registry.pace === 'silent') return
+    if (registry.pace === 'dripping') return drip(response)
     const { pathname } = new URL(request.url ?? '/', 'http://registry')
     if (broken.has(pathname.slice(1))) return void response.writeHead(500).end('broken')
     if (request.method !== 'GET') return void response.writeHead(405).end()
@@ -54,16 +63,18 @@ export async function startPackageRegistry(word: string): Promise<PackageRegistr
   }
   await new Promise<void>((resolve) => server.listen(0, HOST, resolve))
   const host = `${HOST}:${(server.address() as AddressInfo).port}`
-  return {
+  const registry: PackageRegistry = {
     url: `http://${host}`,
     host,
     asked,
     broken,
+    pace: 'quick',
     async [Symbol.asyncDispose]() {
       server.closeAllConnections()
       await new Promise((resolve) => server.close(resolve))
     },
   }
+  return registry
 }
 
 /** A package of npm that exports a word. */

@@ -2,6 +2,7 @@ import { readdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { GatePlan } from '../../../sdk/typescript/src/index.ts'
+import { expectFailure } from '../harness/cases.ts'
 import { ANSWER, type Arena, lackingJail, startArena } from './arena.ts'
 import { npmTarball, type PackageRegistry, startPackageRegistry } from './package-registry.ts'
 
@@ -15,7 +16,9 @@ describe.skipIf(lackingJail !== null)('packages that the setup phase installs', 
   let arena: Arena
   beforeAll(async () => {
     registry = await startPackageRegistry('honest')
-    arena = await startArena({ AGENTGATE_SETUP_HOSTS: registry.host })
+    arena = await startArena({ AGENTGATE_SETUP_HOSTS: registry.host }, [], {
+      setupLimits: { commandMs: 60_000, silenceMs: 3_000 },
+    })
   })
   beforeEach(() => registry.asked.splice(0))
   afterAll(async () => {
@@ -132,6 +135,24 @@ describe.skipIf(lackingJail !== null)('packages that the setup phase installs', 
     expect((await arena.try({ repository, ...order(NPM) })).run).toMatchObject(PASSED)
   })
 
+  test('that a registry leaves without an answer end the run with its name, and it may be retried', async () => {
+    const repository = await arena.repository(npmFiles())
+    registry.pace = 'silent'
+    const silent = await arena.try({ repository, ...order(NPM) })
+    registry.pace = 'quick'
+    expectFailure(silent.run, {
+      reason: 'workspace_failed',
+      stage: 'workspace',
+      says: new RegExp(`failed \\(exit code 1\\): ${registry.host} did not answer in time`),
+      retryable: true,
+    })
+    expect(silent.run.error?.details).toMatchObject({ slowHosts: [registry.host], refusedHosts: [] })
+    expect(silent.artifacts.get('setup.log')).toMatch(/504[\s\S]*Silent hosts: 127\.0\.0\.2/)
+    const again = await arena.see((await arena.here.gate.testClient.runs.retry(silent.run.id)).id)
+    expect(again.run).toMatchObject(PASSED)
+    await arena.expectNoRemains()
+  })
+
   test('from elsewhere are refused, and the log names the host also when the command went on', async () => {
     const setup = [`npm view word --registry http://elsewhere.example/ --fetch-retries=0 || true`]
     const seen = await arena.try(order({ gates: [], setup }))
@@ -142,6 +163,42 @@ describe.skipIf(lackingJail !== null)('packages that the setup phase installs', 
     await arena.expectNoRemains()
     expect(kept().filter((path) => path.endsWith('.new'))).toEqual([])
     expect(statSync(join(arena.root, 'packages')).mode & 0o077).toBe(0)
+  })
+})
+
+describe.skipIf(lackingJail !== null)('packages that a registry drips out', () => {
+  let registry: PackageRegistry
+  let arena: Arena
+  beforeAll(async () => {
+    registry = await startPackageRegistry('honest')
+    registry.pace = 'dripping'
+    arena = await startArena({ AGENTGATE_SETUP_HOSTS: registry.host }, [], {
+      setupLimits: { commandMs: 5_000, silenceMs: 3_000 },
+    })
+  })
+  afterAll(async () => {
+    await arena?.[Symbol.asyncDispose]()
+    await registry?.[Symbol.asyncDispose]()
+  })
+  const plan = (): GatePlan => ({ gates: [], setup: [`curl -sS ${registry.url}/word -o word`] })
+
+  test('end the run at the limit of the setup, with the name of the registry', async () => {
+    const { run } = await arena.try({ order: { gatePlan: plan() } })
+    expectFailure(run, {
+      reason: 'workspace_failed',
+      stage: 'workspace',
+      says: new RegExp(`it took longer than 5 s\\): ${registry.host} did not answer in time`),
+      retryable: true,
+    })
+    expect(run.error?.details).toMatchObject({ slowHosts: [registry.host] })
+    expect(run.timing.durationMs).toBeLessThan(20_000)
+  })
+
+  test('end it as limit_time where the run may not take so long, and the command is killed', async () => {
+    const constraints = { maxDurationSeconds: 2 }
+    const { run, events } = await arena.try({ order: { gatePlan: plan(), constraints } })
+    expectFailure(run, { reason: 'limit_time', stage: 'workspace', says: /2 seconds/ })
+    expect(events.at(-1)).toMatchObject({ type: 'run.failed', data: { stopped: { how: 'killed' } } })
   })
 })
 

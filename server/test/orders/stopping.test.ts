@@ -20,6 +20,13 @@ const book = {
   silent: [write('draft.txt', 'begun\n'), { fault: HANG }],
   answering: [{ text: 'I think about it. '.repeat(400), fault: { kind: 'hang', after: 8 } as const }],
   sleeping: [write('draft.txt', 'begun\n'), call('run_command', { command: `sleep ${SLEEP}` })],
+  stubborn: [
+    call('run_command', { command: `trap '' TERM INT HUP; setsid sleep ${SLEEP} & sleep ${SLEEP}` }),
+  ],
+  overslept: [
+    call('run_command', { command: `sleep ${SLEEP}`, timeoutSeconds: 1 }),
+    { ...write('more.txt', 'more\n'), fault: HANG },
+  ],
   pausing: [
     write('answer.txt', 'right\n'),
     call('run_command', { command: 'echo run >> runs.txt; cat runs.txt' }),
@@ -98,12 +105,24 @@ describe('a cancel', () => {
     ])
   })
 
-  test('while a command runs leaves no process behind', async () => {
-    const id = await cases.submit({ repository, story: 'sleeping' })
+  test('while a command runs that heeds no signal kills it, leaves no process behind and says so', async () => {
+    const id = await cases.submit({ repository, story: 'stubborn' })
     await expect.poll(isAsleep, { interval: 20, timeout: 60_000 }).toBe(true)
     await cases.here.gate.client.runs.cancel(id)
-    expect((await cases.wait(id)).state).toBe('canceled')
+    const run = await cases.wait(id)
+    expect(run.state).toBe('canceled')
     expect(isAsleep()).toBe(false)
+    expect((await cases.events(id)).at(-1)).toMatchObject({
+      data: { stopped: { how: 'killed', at: run.canceledAt } },
+    })
+  })
+
+  test('after a command that had to be killed at its own limit is still agreed', async () => {
+    const id = await cases.submit({ repository, story: 'overslept' })
+    await until(id, 'step.started', 2)
+    await cases.here.gate.client.runs.cancel(id)
+    await cases.wait(id)
+    expect((await cases.events(id)).at(-1)).toMatchObject({ data: { stopped: { how: 'agreed' } } })
   })
 
   test('of a run that has ended otherwise is refused', async () => {
@@ -117,11 +136,18 @@ describe('a cancel', () => {
 
 test('limit_time is told when the work has stopped and what there is of it is kept', async () => {
   const constraints = { maxDurationSeconds: 3 }
-  const runs = await Promise.all(
-    ['sleeping', 'silent'].map((story) => cases.run({ repository, story, constraints })),
+  const ends = await Promise.all(
+    (['sleeping', 'silent'] as const).map(async (story) => ({
+      run: await cases.run({ repository, story, constraints }),
+      how: story === 'sleeping' ? 'killed' : 'agreed',
+    })),
   )
   expect(isAsleep()).toBe(false)
-  for (const run of runs) {
+  for (const { run, how } of ends) {
+    expect((await cases.events(run.id)).at(-1)).toMatchObject({
+      type: 'run.failed',
+      data: { stopped: { how, at: run.completedAt } },
+    })
     expectFailure(run, { reason: 'limit_time', stage: 'agent', says: /3 seconds/ })
     const artifacts = await cases.artifacts(run.id)
     expect([...artifacts.keys()].toSorted()).toEqual(['changes.diff', 'transcript.jsonl'])
@@ -180,7 +206,10 @@ test('a run that waits for a slot is canceled at once', async () => {
     cost: { credits: 0 },
     usage: { steps: 0 },
   })
-  expect((await narrow.events(second)).map(({ type }) => type)).toEqual(['run.created', 'run.canceled'])
+  expect(await narrow.events(second)).toMatchObject([
+    { type: 'run.created' },
+    { type: 'run.canceled', data: { stopped: { how: 'never_started' } } },
+  ])
   expect((await client.credits.get()).reservedCreditsCents).toBe(50)
   await client.runs.cancel(first)
   await narrow.wait(first)
