@@ -1,12 +1,12 @@
 /**
- * The least that makes a run of three steps durable: node:http, the flushers of the engine and the statement of
+ * The least that makes a run of three steps durable: node:http, the flushers of the engine and the statements of
  * storage, no authentication, validation, decisions, streams or claims. A request copies the rows of a run that a
  * gateway has made, with new ids, and writes them in four commits, one after the other. Ends with its parent.
  */
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { scopesOf } from '../server/src/domain/fairness.ts'
-import { Flusher } from '../server/src/engine/flusher.ts'
+import { Flushers } from '../server/src/engine/flushers.ts'
 import { systemClock } from '../server/src/lib/clock.ts'
 import { newId, randomInt64 } from '../server/src/lib/id.ts'
 import type { CommitRow } from '../server/src/storage/commit.ts'
@@ -21,7 +21,6 @@ export interface FloorTask {
   answer: string
 }
 
-const FLUSHERS = 2
 const CAP = 100_000
 const DURATION_MS = 30 * 60_000
 
@@ -30,24 +29,19 @@ process.once('message', (task: FloorTask) => void serve(task))
 
 async function serve({ databaseUrl, rows, answer }: FloorTask): Promise<void> {
   const database = await openDatabase(databaseUrl, { maxReaders: 1, statementTimeoutMs: 0 })
-  const flushers = Array.from(
-    { length: FLUSHERS },
-    () =>
-      new Flusher({
-        database,
-        epoch: 1,
-        clock: systemClock,
-        onBatch: () => undefined,
-        pause: async () => undefined,
-      }),
-  )
+  const flushers = new Flushers({
+    database,
+    epoch: 1,
+    clock: systemClock,
+    onBatch: () => undefined,
+    pause: async () => undefined,
+  })
   const decisions = fourDecisions(rows)
   const write = async (): Promise<string> => {
     const id = newId('run', systemClock.now())
-    const flusher = flushers[id.charCodeAt(id.length - 1) % FLUSHERS]
     const claim = newId('clm', systemClock.now())
     for (const decision of decisions) {
-      const verdict = await flusher?.submit(rowOf(rows, decision, { id, claim }))
+      const verdict = await flushers.submit(rowOf(rows, decision, { id, claim }))
       if (verdict !== 'applied') throw new Error(`A row was not applied: ${JSON.stringify(verdict)}`)
     }
     return answer.replace(rows.run.id, id)

@@ -1,6 +1,6 @@
 /**
  * How much of what is possible the gateway reaches: the same runs of three steps (see three-steps), and the same
- * rows written by a bare node:http server with the same flushers and the same statement in four commits, one after
+ * rows written by a bare node:http server with the same flushers and the same statements in four commits, one after
  * the other, without authentication, validation, decisions, streams or claims. Each has a process and a PostgreSQL
  * (fsync on) of its own; they are measured in turns, three rounds each, from the bench's own process.
  */

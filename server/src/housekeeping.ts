@@ -113,12 +113,28 @@ export class Housekeeping implements AsyncDisposable {
     const { database, clock, log } = this.#options
     const at = new Date(clock.now())
     for (const organizationId of await listExpiring(database, at)) {
-      const micro = await expireGrants(database, organizationId, at)
-      if (micro > 0) log.info({ organizationId, micro }, 'Credits have expired.')
+      await this.#alone({ organizationId }, async () => {
+        const micro = await expireGrants(database, organizationId, at)
+        if (micro > 0) log.info({ organizationId, micro }, 'Credits have expired.')
+      })
     }
     const unbooked = await listUnbooked(database, RUNS_AT_ONCE)
-    for (const runId of unbooked) await bookLateUsage(database, runId, at)
-    return unbooked.length === RUNS_AT_ONCE
+    let booked = 0
+    for (const runId of unbooked) {
+      await this.#alone({ runId }, async () => {
+        booked += await bookLateUsage(database, runId, at)
+      })
+    }
+    return unbooked.length === RUNS_AT_ONCE && booked > 0
+  }
+
+  /** What cannot be settled for one is said, and tried again next time; the others do not wait for it. */
+  async #alone(whose: object, settle: () => Promise<void>): Promise<void> {
+    try {
+      await settle()
+    } catch (error) {
+      this.#options.log.error({ ...whose, err: error }, 'An account could not be settled.')
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -260,6 +260,7 @@ table run with (fillfactor=70)
   CREATE INDEX run_loose ON run USING btree (id) WHERE ((state = 'running'::text) AND (worker_id IS NULL))
   CREATE INDEX run_open_order ON run USING btree (work_order_id) WHERE ((work_order_id IS NOT NULL) AND (state = ANY (ARRAY['queued'::text, 'running'::text, 'tool_required'::text, 'waiting_approval'::text])))
   CREATE INDEX run_order ON run USING btree (work_order_id, id DESC) WHERE (work_order_id IS NOT NULL)
+  CREATE INDEX run_tenant_list ON run USING btree (organization_id, mode, tenant_id, created_at DESC, id DESC) WHERE (tenant_id <> ''::text)
   CREATE INDEX run_waiting ON run USING btree (organization_id, mode, tenant_id, agent, id) WHERE (state = 'queued'::text)
 
 table run_body

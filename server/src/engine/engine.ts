@@ -10,12 +10,13 @@ import { isFinal } from '../domain/lifecycle.ts'
 import { availableMicro, MICRO_PER_CREDIT } from '../domain/money.ts'
 import { ClaimLost, type Performer } from '../domain/performer.ts'
 import { type Run, timeDeadline, unborn } from '../domain/run.ts'
+import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
 import { Loop, type Ticking } from '../lib/loop.ts'
 import { storableJson } from '../lib/text.ts'
 import { findAccount } from '../storage/accounts.ts'
 import { putBlob } from '../storage/blobs.ts'
-import { type Birth, type CommitRow, isLight } from '../storage/commit.ts'
+import type { Birth, CommitRow } from '../storage/commit.ts'
 import type { Database } from '../storage/database.ts'
 import { findAnswer } from '../storage/idempotency.ts'
 import { readJournal } from '../storage/journal.ts'
@@ -24,7 +25,8 @@ import { findHeldRun } from '../storage/runs.ts'
 import { listHeld, type WorkerRow } from '../storage/workers.ts'
 import { Claims, claiming } from './claims.ts'
 import { type CapOf, placeOf, step } from './decisions.ts'
-import { type Answer, Flusher } from './flusher.ts'
+import type { Answer } from './flusher.ts'
+import { Flushers } from './flushers.ts'
 import { lateUsageNotes } from './late-usage.ts'
 import { Lease } from './leases.ts'
 import { type Committed, KeyTaken, Mailboxes, type Reply, type Sending } from './mailbox.ts'
@@ -73,16 +75,18 @@ export interface CreateRequest {
 
 const POLL_MS = 1_000
 const SWEEP_LIMIT = 100
-const FLUSHERS = 2
+/** One that is forgotten is made sure of again, which is one statement. */
+const SCOPES_KNOWN = 10_000
 
 export class Engine implements AsyncDisposable {
   readonly #options: EngineOptions
-  readonly #flushers: Flusher[]
+  readonly #flushers: Flushers
   readonly #mailboxes: Mailboxes
   readonly #workbench: Workbench
   readonly #claims: Claims
   readonly #lease: Lease
-  readonly #scopes = new Set<string>()
+  /** Scopes that are known to have a row to be counted in. */
+  readonly #scopes = new BoundedMap<string, true>(SCOPES_KNOWN)
   readonly #loops: Loop[] = []
   /** Claims that the last look found held here and not worked on. */
   #idleClaims: ReadonlySet<string> = new Set()
@@ -109,10 +113,7 @@ export class Engine implements AsyncDisposable {
     const { database, clock, epoch, onBatch, pause, performer, capOf, log, onDraft } = options
     this.#options = options
     this.#lease = lease
-    this.#flushers = Array.from(
-      { length: FLUSHERS },
-      () => new Flusher({ database, epoch, clock, onBatch, pause }),
-    )
+    this.#flushers = new Flushers({ database, epoch, clock, onBatch, pause })
     this.#mailboxes = new Mailboxes({
       db: database,
       clock,
@@ -154,17 +155,9 @@ export class Engine implements AsyncDisposable {
   }
 
   async #submit(row: CommitRow): Promise<Answer> {
-    const answer = await this.#flusherOf(row).submit(row)
+    const answer = await this.#flushers.submit(row)
     if (answer !== 'applied') this.#options.onRefused?.(refusedBy(answer, row))
     return answer
-  }
-
-  /** What locks accounts and places goes one way: beside it steps are written without waiting for those locks. */
-  #flusherOf(row: CommitRow): Flusher {
-    const [steps, places] = this.#flushers
-    const flusher = isLight(row) ? steps : places
-    if (flusher === undefined) throw new Error('an engine has two flushers')
-    return flusher
   }
 
   /** The rounds of the engine, for loops in production and for tests that settle by hand. */
@@ -384,14 +377,14 @@ export class Engine implements AsyncDisposable {
   async #knowScope(scope: string): Promise<void> {
     if (this.#scopes.has(scope)) return
     await insertCapacity(this.#options.database, scope)
-    this.#scopes.add(scope)
+    this.#scopes.set(scope, true)
   }
 
   /** Drains: hands runs back, writes what was decided, gives the lease up. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#workbench.drain()
     await Promise.all(this.#loops.map((loop) => loop[Symbol.asyncDispose]()))
-    await Promise.all(this.#flushers.map((flusher) => flusher[Symbol.asyncDispose]()))
+    await this.#flushers[Symbol.asyncDispose]()
     await this.#lease.release().catch((error: unknown) => {
       this.#options.log.warn({ err: error }, 'The lease was not given up; it will run out.')
     })

@@ -1,4 +1,5 @@
 import { GateError } from '../domain/error.ts'
+import { BoundedMap } from '../lib/bounded-map.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Db } from '../storage/database.ts'
 import { findKeyByHash, type KeyRow, touchKey } from '../storage/keys.ts'
@@ -21,8 +22,8 @@ export class KeyRing {
   readonly #db: Db
   readonly #clock: Clock
   readonly #log: Log
-  /** By hash; the least recently read one comes first. */
-  readonly #known = new Map<string, Known>()
+  /** By hash. */
+  readonly #known = new BoundedMap<string, Known>(MOST_KEYS)
   readonly #touches = new Set<Promise<void>>()
 
   constructor({ db, clock, log }: { db: Db; clock: Clock; log: Log }) {
@@ -62,15 +63,9 @@ export class KeyRing {
     if (known !== undefined && this.#clock.monotonic() - known.readAt < TRUST_MS) return known.row
     const readAt = this.#clock.monotonic()
     const row = await findKeyByHash(this.#db, hash)
-    this.#known.delete(hash)
-    if (row !== undefined) this.#known.set(hash, { row, readAt })
-    if (this.#known.size > MOST_KEYS) this.#dropOldest()
+    if (row === undefined) this.#known.delete(hash)
+    else this.#known.set(hash, { row, readAt })
     return row
-  }
-
-  #dropOldest(): void {
-    const [oldest] = this.#known.keys()
-    if (oldest !== undefined) this.#known.delete(oldest)
   }
 
   #noteUse(row: KeyRow): void {

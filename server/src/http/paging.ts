@@ -1,4 +1,5 @@
-import { COUNT_CAP, type PageAsk, type PageOf, type Place } from '../storage/page.ts'
+import type { PageAsk, PageOf, Place } from '../storage/page.ts'
+import { COUNT_CAP } from '../storage/totals.ts'
 import { invalid, invalidField } from './problems.ts'
 
 interface PageQuery {

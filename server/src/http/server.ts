@@ -2,6 +2,7 @@ import { setMaxListeners } from 'node:events'
 import type { AddressInfo, Socket } from 'node:net'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { GateError, notFound } from '../domain/error.ts'
+import { Totals } from '../storage/totals.ts'
 import { Door, greet } from './door.ts'
 import { asGateError, errorAnswer } from './errors.ts'
 import type { Gateway } from './gateway.ts'
@@ -62,17 +63,20 @@ export function createHttpServer(gateway: Gateway): HttpServer {
   }
 }
 
-const allHandlers = (gateway: Gateway, keyRing: KeyRing, phase: () => Phase): Handlers => ({
-  ...workOrderRoutes(gateway),
-  ...runRoutes(gateway),
-  ...runEventRoutes(gateway),
-  ...artifactRoutes(gateway),
-  ...keyRoutes(gateway, keyRing),
-  ...gitCredentialRoutes(gateway),
-  ...creditRoutes(gateway),
-  ...webhookSecretRoutes(gateway),
-  ...operationRoutes(gateway, phase),
-})
+function allHandlers(gateway: Gateway, keyRing: KeyRing, phase: () => Phase): Handlers {
+  const totals = new Totals(gateway.clock)
+  return {
+    ...workOrderRoutes(gateway, totals),
+    ...runRoutes(gateway, totals),
+    ...runEventRoutes(gateway),
+    ...artifactRoutes(gateway),
+    ...keyRoutes(gateway, keyRing),
+    ...gitCredentialRoutes(gateway),
+    ...creditRoutes(gateway, totals),
+    ...webhookSecretRoutes(gateway),
+    ...operationRoutes(gateway, phase),
+  }
+}
 
 /** Without the framework's own logs, checks and error answers: all of these are ours. */
 function createApp(gateway: Gateway): FastifyInstance {

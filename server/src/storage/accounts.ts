@@ -1,7 +1,5 @@
-import { restOf, useUp } from '../domain/grants.ts'
 import type { Account } from '../domain/money.ts'
-import { listLiveGrants } from './credits.ts'
-import type { Db, Transactor } from './database.ts'
+import type { Db, Tx } from './database.ts'
 
 /** An account with the start of its first billing cycle. */
 export interface AccountRow extends Account {
@@ -10,52 +8,22 @@ export interface AccountRow extends Account {
   cycleStart: Date
 }
 
+const SELECT = `select included_micro as "includedMicro", purchased_micro as "purchasedMicro",
+    reserved_micro as "reservedMicro", spent_micro as "spentMicro", allocated_micro as "allocatedMicro",
+    cycle_start as "cycleStart"
+  from account where organization_id = $1 and stripe = 0`
+
 export async function findAccount(db: Db, organizationId: string): Promise<AccountRow | undefined> {
-  const [row] = await db.query<{
-    included_micro: number
-    purchased_micro: number
-    reserved_micro: number
-    spent_micro: number
-    allocated_micro: number
-    cycle_start: Date
-  }>(
-    {
-      name: 'find_account',
-      text: `select included_micro, purchased_micro, reserved_micro, spent_micro, allocated_micro, cycle_start
-        from account where organization_id = $1 and stripe = 0`,
-    },
-    [organizationId],
-  )
-  return (
-    row && {
-      includedMicro: row.included_micro,
-      purchasedMicro: row.purchased_micro,
-      reservedMicro: row.reserved_micro,
-      spentMicro: row.spent_micro,
-      allocatedMicro: row.allocated_micro,
-      cycleStart: row.cycle_start,
-    }
-  )
+  const [row] = await db.query<AccountRow>({ name: 'find_account', text: SELECT }, [organizationId])
+  return row
 }
 
-/** What is left of each class of credits, what is reserved among them, and when the first billing cycle began. */
-export interface BalanceRow {
-  includedMicro: number
-  purchasedMicro: number
-  reservedMicro: number
-  cycleStart: Date
-}
-
-export async function findBalance(db: Transactor, organizationId: string): Promise<BalanceRow | undefined> {
-  return db.inTransaction(async (tx) => {
-    await tx.query('set transaction isolation level repeatable read, read only')
-    const account = await findAccount(tx, organizationId)
-    if (account === undefined) return undefined
-    const { includedMicro, purchasedMicro, spentMicro, allocatedMicro, reservedMicro, cycleStart } = account
-    const live = await listLiveGrants(tx, organizationId)
-    const left = useUp(live, spentMicro - allocatedMicro).filter((grant) => grant.class === 'purchased')
-    const purchased = left.reduce((sum, grant) => sum + restOf(grant), 0)
-    const total = includedMicro + purchasedMicro - spentMicro
-    return { includedMicro: total - purchased, purchasedMicro: purchased, reservedMicro, cycleStart }
-  })
+/**
+ * The account, locked, which makes every reservation of the organisation wait: nothing slow may follow in the
+ * transaction, and a process that falls silent within it is thrown out.
+ */
+export async function lockAccount(tx: Tx, organizationId: string): Promise<AccountRow | undefined> {
+  await tx.query("set local idle_in_transaction_session_timeout = '3s'")
+  const [row] = await tx.query<AccountRow>(`${SELECT} for no key update`, [organizationId])
+  return row
 }

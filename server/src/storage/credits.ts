@@ -8,6 +8,7 @@
 import { compareGrants, expiredRests, type Grant, restOf, useUp } from '../domain/grants.ts'
 import type { Account } from '../domain/money.ts'
 import { newId } from '../lib/id.ts'
+import { type AccountRow, lockAccount } from './accounts.ts'
 import { int8Array, textArray } from './array-parameter.ts'
 import type { Db, Transactor, Tx } from './database.ts'
 
@@ -91,39 +92,6 @@ async function takeBack(
   )
 }
 
-interface AccountRow {
-  included_micro: number
-  purchased_micro: number
-  reserved_micro: number
-  spent_micro: number
-  allocated_micro: number
-}
-
-/**
- * The account, locked, which makes every reservation of the organisation wait: nothing slow may follow in the
- * transaction, and a process that falls silent within it is thrown out.
- */
-export async function lockAccount(
-  tx: Tx,
-  organizationId: string,
-): Promise<(Account & { allocatedMicro: number }) | undefined> {
-  await tx.query("set local idle_in_transaction_session_timeout = '3s'")
-  const [row] = await tx.query<AccountRow>(
-    `select included_micro, purchased_micro, reserved_micro, spent_micro, allocated_micro
-      from account where organization_id = $1 and stripe = 0 for no key update`,
-    [organizationId],
-  )
-  return (
-    row && {
-      includedMicro: row.included_micro,
-      purchasedMicro: row.purchased_micro,
-      reservedMicro: row.reserved_micro,
-      spentMicro: row.spent_micro,
-      allocatedMicro: row.allocated_micro,
-    }
-  )
-}
-
 /** Locks the account and puts on its grants all that was spent. The grants are those with a rest, in their order. */
 async function settleGrants(
   tx: Tx,
@@ -149,11 +117,7 @@ async function settleGrants(
 }
 
 /** A release before this one writes grants to the ledger only: what is missing here is taken from there. */
-async function listComplete(
-  tx: Tx,
-  organizationId: string,
-  account: Account & { allocatedMicro: number },
-): Promise<Grant[]> {
+async function listComplete(tx: Tx, organizationId: string, account: AccountRow): Promise<Grant[]> {
   const grants = await listLiveGrants(tx, organizationId)
   const rest = grants.reduce((sum, grant) => sum + restOf(grant), 0)
   if (rest === account.includedMicro + account.purchasedMicro - account.allocatedMicro) return grants

@@ -1,6 +1,7 @@
 import type { Mode } from '../domain/facts.ts'
 import type { Db } from './database.ts'
-import { type PageAsk, type PageOf, readPage, Where } from './page.ts'
+import { type PageAsk, type PageOf, readPage } from './page.ts'
+import { Where } from './where.ts'
 
 export interface GitCredentialRow {
   id: string

@@ -8,7 +8,7 @@ import { isFinal } from '../domain/lifecycle.ts'
 import { availableMicro, lateMicro, priceTokens, type TokenUsage } from '../domain/money.ts'
 import { costSoFar, type Run } from '../domain/run.ts'
 import { newId } from '../lib/id.ts'
-import { lockAccount } from './credits.ts'
+import { lockAccount } from './accounts.ts'
 import type { Db, Transactor, Tx } from './database.ts'
 import { findHeldRun } from './runs.ts'
 

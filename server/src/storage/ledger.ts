@@ -1,7 +1,8 @@
 import type { RunId } from '../domain/facts.ts'
 import type { LedgerKind } from '../domain/money.ts'
 import type { Db } from './database.ts'
-import { COUNT_CAP, Where } from './page.ts'
+import type { Totals } from './totals.ts'
+import { Where } from './where.ts'
 
 export interface LedgerEntry {
   id: string
@@ -26,24 +27,21 @@ export interface LedgerFilter {
   before?: Date
 }
 
-/** Newest first, with how many there are (at most `COUNT_CAP` + 1). */
+/** Newest first, with how many there are (at most `COUNT_CAP` + 1). What is booked stays as it is. */
 export async function listLedger(
   db: Db,
   filter: LedgerFilter,
-  { limit, offset }: { limit: number; offset: number },
+  { limit, offset, totals }: { limit: number; offset: number; totals: Totals },
 ): Promise<{ entries: LedgerEntry[]; total: number }> {
   const where = conditions(filter)
-  const [counted] = await db.query<{ total: number }>(
-    `select count(*)::int as total from (select 1 from ledger where ${where.sql} limit ${COUNT_CAP + 1}) as counted`,
-    where.values,
-  )
+  const total = await totals.count(db, 'ledger', where)
   const entries = await db.query<LedgerEntry>(
     `select id, kind, class, micro, run_id as "runId", description, at,
        (select expires_at from credit_grant where credit_grant.id = ledger.id) as "expiresAt"
      from ledger where ${where.sql} order by at desc, id desc limit ${where.bind(limit)} offset ${where.bind(offset)}`,
     where.values,
   )
-  return { entries, total: counted?.total ?? 0 }
+  return { entries, total }
 }
 
 function conditions(filter: LedgerFilter): Where {

@@ -1,4 +1,6 @@
 import type { Db } from './database.ts'
+import { countRows, type Totals } from './totals.ts'
+import type { Where } from './where.ts'
 
 /** A row's place in a list that runs from new to old. */
 export interface Place {
@@ -21,37 +23,14 @@ export interface PageOf<Row> {
   total: number | null
 }
 
-/** Counting stops here. */
-export const COUNT_CAP = 10_000
-
-/** Conditions of one statement. `?` stands for the next value. */
-export class Where {
-  readonly #conditions: string[] = []
-  readonly values: unknown[] = []
-
-  and(condition: string, ...values: unknown[]): this {
-    const rest = [...values]
-    this.#conditions.push(condition.replaceAll('?', () => this.bind(rest.shift())))
-    return this
-  }
-
-  /** The parameter that stands for `value`. */
-  bind(value: unknown): string {
-    this.values.push(value)
-    return `$${this.values.length}`
-  }
-
-  get sql(): string {
-    return this.#conditions.join(' and ')
-  }
-}
-
 interface ListOf {
   select: string
   from: string
   /** What is counted instead, when the conditions need no more of `from`. */
   countFrom?: string
   where: Where
+  /** Remembers that the list is long; for lists that no row ever leaves. */
+  totals?: Totals
   /** The columns that order the list, newest first. */
   at: string
   id: string
@@ -60,7 +39,7 @@ interface ListOf {
 /** One page of a list. The statement's texts are the caller's own; all values are bound. */
 export async function readPage<Row extends object>(db: Db, list: ListOf, ask: PageAsk): Promise<PageOf<Row>> {
   const { select, from, where, at, id } = list
-  const total = ask.after === null ? await countRows(db, list) : null
+  const total = ask.after === null ? await countList(db, list) : null
   if (ask.after !== null) where.and(`(${at}, ${id}) < (?, ?)`, ask.after.at, ask.after.id)
   const limit = where.bind(ask.limit + 1)
   const offset = where.bind(ask.offset)
@@ -74,10 +53,5 @@ export async function readPage<Row extends object>(db: Db, list: ListOf, ask: Pa
   return { rows: shown, next: last ? { at: last.page_at, id: last.page_id } : null, total }
 }
 
-async function countRows(db: Db, { from, countFrom = from, where }: ListOf): Promise<number> {
-  const [row] = await db.query<{ total: number }>(
-    `select count(*)::int as total from (select 1 from ${countFrom} where ${where.sql} limit ${COUNT_CAP + 1}) as counted`,
-    where.values,
-  )
-  return row?.total ?? 0
-}
+const countList = (db: Db, { from, countFrom = from, where, totals }: ListOf): Promise<number> =>
+  totals === undefined ? countRows(db, countFrom, where) : totals.count(db, countFrom, where)

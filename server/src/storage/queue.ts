@@ -101,7 +101,11 @@ export interface Orphan {
   isSuspect: boolean
 }
 
-/** Started runs without a living holder: handed back, or their worker's lease is over. Suspects last, else oldest first. */
+/**
+ * Started runs without a living holder: handed back, or their worker's lease is over. Suspects last, else oldest first.
+ * Holders are looked up one by one in the index of held runs: a plan for all of them reads every queued run while the
+ * table is younger than its statistics.
+ */
 export async function listOrphans(db: Db, at: Date, limit: number): Promise<Orphan[]> {
   const rows = await db.query<{
     id: RunId
@@ -112,11 +116,20 @@ export async function listOrphans(db: Db, at: Date, limit: number): Promise<Orph
     {
       name: 'list_orphans',
       text: `
+        with recursive holder as (
+          (select worker_id as id from run where worker_id is not null order by worker_id limit 1)
+          union all
+          select (select worker_id from run where worker_id > holder.id order by worker_id limit 1)
+          from holder where holder.id is not null
+        ),
+        gone as materialized (
+          select holder.id from holder left join worker on worker.id = holder.id
+          where holder.id is not null and (worker.id is null or worker.lease_until < $1)
+        )
         select id, claim, handed_back, not handed_back and coalesce(fold::json ->> 'strikes', '0') <> '0' as is_suspect from (
           select id, claim, handed_back, fold from run where state = 'running' and worker_id is null
           union all
-          select run.id, run.claim, run.handed_back, run.fold from run left join worker on worker.id = run.worker_id
-          where run.worker_id is not null and (worker.id is null or worker.lease_until < $1)
+          select id, claim, handed_back, fold from run where worker_id in (select id from gone)
         ) as orphan order by is_suspect, id limit $2`,
     },
     [at, limit],

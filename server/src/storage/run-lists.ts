@@ -1,9 +1,11 @@
 import type { Mode } from '../domain/facts.ts'
-import type { RunState } from '../domain/lifecycle.ts'
+import { isFinal, type RunState } from '../domain/lifecycle.ts'
 import type { Run } from '../domain/run.ts'
 import type { Db } from './database.ts'
-import { type PageAsk, type PageOf, readPage, Where } from './page.ts'
+import { type PageAsk, type PageOf, readPage } from './page.ts'
 import { RUN_COLUMNS, RUN_TABLES, type RunRow, runFromRow } from './runs.ts'
+import type { Totals } from './totals.ts'
+import { Where } from './where.ts'
 
 /** Which runs to list; what is absent does not narrow. */
 export interface RunFilter {
@@ -29,7 +31,7 @@ export interface RunOwner {
 /** Newest first. Filters on what only the facts say (user, project, metadata) read every run of the owner. */
 export async function listRuns(
   db: Db,
-  list: { owner: RunOwner; filter: RunFilter },
+  list: { owner: RunOwner; filter: RunFilter; totals: Totals },
   ask: PageAsk,
 ): Promise<PageOf<Run>> {
   const where = ownRuns(list.owner)
@@ -40,6 +42,7 @@ export async function listRuns(
       select: RUN_COLUMNS,
       from: RUN_TABLES,
       ...(readsFacts(list.filter) ? {} : { countFrom: 'run' }),
+      ...(keepsRows(list.filter) && { totals: list.totals }),
       where,
       at: 'run.created_at',
       id: 'run.id',
@@ -48,6 +51,10 @@ export async function listRuns(
   )
   return { rows: rows.map(runFromRow), ...place }
 }
+
+/** Whether what fits the filter once fits it ever after: runs are not deleted, and a final one never changes (8). */
+const keepsRows = ({ states, statusReason }: RunFilter): boolean =>
+  states === undefined ? statusReason === undefined : states.every(isFinal)
 
 /** Whether a filter needs more than the columns of `run`. */
 const readsFacts = ({ tenantUserId, projectId, metadata }: RunFilter): boolean =>

@@ -2,9 +2,11 @@ import type { RunId } from '../domain/facts.ts'
 import type { RunState } from '../domain/lifecycle.ts'
 import type { Run } from '../domain/run.ts'
 import type { Db } from './database.ts'
-import { type PageAsk, type PageOf, readPage, Where } from './page.ts'
+import { type PageAsk, type PageOf, readPage } from './page.ts'
 import type { RunOwner } from './run-lists.ts'
 import { RUN_COLUMNS, RUN_TABLES, type RunRow, runFromRow } from './runs.ts'
+import type { Totals } from './totals.ts'
+import { Where } from './where.ts'
 
 /** A work order by its newest run. */
 export interface WorkOrderRow {
@@ -30,14 +32,22 @@ export async function findWorkOrder(db: Db, owner: RunOwner, id: string): Promis
 /** Newest first; `states` are those of the newest run. */
 export async function listWorkOrders(
   db: Db,
-  list: { owner: RunOwner; states: readonly RunState[] | null },
+  list: { owner: RunOwner; states: readonly RunState[] | null; totals: Totals },
   ask: PageAsk,
 ): Promise<PageOf<WorkOrderRow>> {
   const where = ownOrders(list.owner)
   if (list.states !== null) where.and('run.state = any(?)', list.states)
   const { rows, ...place } = await readPage<Row>(
     db,
-    { select: SELECT, from: FROM, where, at: 'work_order.created_at', id: 'work_order.id' },
+    {
+      select: SELECT,
+      from: FROM,
+      where,
+      at: 'work_order.created_at',
+      id: 'work_order.id',
+      // A retry of an order's newest run gives the order another state.
+      ...(list.states === null && { countFrom: 'work_order', totals: list.totals }),
+    },
     ask,
   )
   return { rows: rows.map(orderFromRow), ...place }

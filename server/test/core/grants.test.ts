@@ -7,9 +7,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { GateError } from '../../src/domain/error.ts'
 import type { RunId } from '../../src/domain/facts.ts'
 import { availableMicro } from '../../src/domain/money.ts'
-import type { Performer } from '../../src/domain/performer.ts'
 import { newId } from '../../src/lib/id.ts'
-import { findAccount, findBalance } from '../../src/storage/accounts.ts'
+import { findAccount } from '../../src/storage/accounts.ts'
+import { findBalance } from '../../src/storage/balance.ts'
 import { expireGrants, insertGrant, listLiveGrants } from '../../src/storage/credits.ts'
 import { openDatabase } from '../../src/storage/database.ts'
 import { MIGRATIONS, migrate } from '../../src/storage/migrate.ts'
@@ -22,41 +22,20 @@ import {
   type OpenEngine,
   openEngineRoom,
 } from './engine-room.ts'
+import { costing, MICRO, PRICES } from './priced-step.ts'
 
-const MICRO = 1_000_000
 const DAY = 86_400_000
 const START = Date.now()
 const dayOf = (day: number): Date => new Date(START + day * DAY)
 
-const PRICES = {
-  models: { m: { input: 0, output: MICRO, cached: 0 } },
-  unpriced: { input: 0, output: 0, cached: 0 },
-  perMinute: 0,
-}
-
 /** What each run uses, in credits, once it is let go. */
 const uses = new Map<RunId, number>()
-const performer = gatedPerformer({
-  resumePoint: async () => 0,
-  async perform(held) {
-    const usage = {
-      inputTokens: 0,
-      outputTokens: (uses.get(held.run.facts.id) ?? 0) * 1_000,
-      cachedTokens: 0,
-    }
-    await held.send({ type: 'begin_step', step: 1, model: 'm', worstCase: usage })
-    await held.send({
-      type: 'end_step',
-      step: 1,
-      model: 'm',
-      usage,
-      usageReported: true,
-      text: '',
-      calls: [],
-    })
-    await held.send({ type: 'complete', reason: 'completed', output: null, delivery: null })
-  },
-} satisfies Performer)
+const performer = gatedPerformer(
+  costing(({ facts }) => {
+    const cost = uses.get(facts.id) ?? 0
+    return { most: cost, cost }
+  }),
+)
 
 let room: EngineRoom
 let opened: OpenEngine

@@ -1,19 +1,10 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { WorkCommand } from '../../src/domain/command.ts'
 import type { RunFacts, RunId } from '../../src/domain/facts.ts'
 import type { HeldRun, Performer } from '../../src/domain/performer.ts'
 import { findAccount } from '../../src/storage/accounts.ts'
 import { bookLateUsage, insertLateUsage, listUnbooked } from '../../src/storage/late-usage.ts'
 import { type EngineRoom, factsOf, openEngineRoom, patient, storedRun } from './engine-room.ts'
-
-const MICRO = 1_000_000
-const PRICES = {
-  models: { m: { input: 0, output: MICRO, cached: 0 } },
-  unpriced: { input: 0, output: 0, cached: 0 },
-  perMinute: 0,
-}
-/** What costs so many credits. */
-const tokens = (credits: number) => ({ inputTokens: 0, outputTokens: credits * 1_000, cachedTokens: 0 })
+import { costing, endOf, MICRO, PRICES, tokens } from './priced-step.ts'
 
 let room: EngineRoom
 beforeAll(async () => {
@@ -24,31 +15,8 @@ afterAll(() => room[Symbol.asyncDispose]())
 const factsFor = (organization: string, reserve = 5): RunFacts =>
   factsOf(organization, { reserveMicro: reserve * MICRO, prices: PRICES })
 
-const complete = { type: 'complete', reason: 'completed', output: null, delivery: null } as const
-
-/** Ends a run after one step that costs so much. */
-const costing = (credits: number): Performer => ({
-  resumePoint: async (run) => run.begunStep,
-  async perform(held) {
-    const step = held.run.begunStep + 1
-    await held.send({ type: 'begin_step', step, model: 'm', worstCase: tokens(0) })
-    await held.send(endOf(step, credits))
-    await held.send(complete)
-  },
-})
-
-const endOf = (step: number, credits: number): WorkCommand => ({
-  type: 'end_step',
-  step,
-  model: 'm',
-  usage: tokens(credits),
-  usageReported: true,
-  text: '',
-  calls: [],
-})
-
 async function finishedRun(organization: string, cost = 1): Promise<RunFacts> {
-  await using worker = await room.engine({ performer: costing(cost) })
+  await using worker = await room.engine({ performer: costing(() => ({ most: 0, cost })) })
   const facts = factsFor(organization)
   await worker.create(facts)
   await worker.finished(facts.id)
@@ -102,7 +70,7 @@ test('usage that comes when its run has ended elsewhere is an entry of its own, 
   const organization = await room.organization(20)
   const lost = await losing(organization)
   const { id } = lost.facts
-  await using other = await room.engine({ performer: costing(1) })
+  await using other = await room.engine({ performer: costing(() => ({ most: 0, cost: 1 })) })
   await other.engine.rounds.claims.tick()
   await other.finished(id)
   const before = await storedRun(room.database, id)
@@ -130,7 +98,7 @@ test('usage that comes while another worker holds the run is booked when the run
   const mayFinish = new Promise<void>((resolve) => {
     finish = resolve
   })
-  const inner = costing(1)
+  const inner = costing(() => ({ most: 0, cost: 1 }))
   await using other = await room.engine({
     performer: {
       ...inner,

@@ -3,7 +3,6 @@ import { expect, test } from 'vitest'
 import { GateError } from '../../src/domain/error.ts'
 import type { RunFacts, RunId } from '../../src/domain/facts.ts'
 import { isFinal } from '../../src/domain/lifecycle.ts'
-import type { Performer } from '../../src/domain/performer.ts'
 import type { Run } from '../../src/domain/run.ts'
 import { sha256 } from '../../src/lib/hash.ts'
 import { newId } from '../../src/lib/id.ts'
@@ -19,28 +18,13 @@ import {
   openEngineRoom,
   storedRun,
 } from './engine-room.ts'
+import { costing, MICRO, PRICES } from './priced-step.ts'
 
-const MICRO = 1_000_000
 const RESERVE = 5
 const EMPTY_LOG = sha256(Buffer.from(''))
 const CAP = 4
-const PRICES = {
-  models: { m: { input: 0, output: MICRO, cached: 0 } },
-  unpriced: { input: 0, output: 0, cached: 0 },
-  perMinute: 0,
-}
-
 /** One step that costs one credit. */
-const oneStep: Performer = {
-  resumePoint: async (run) => run.begunStep,
-  async perform(held) {
-    const usage = { inputTokens: 0, outputTokens: 1_000, cachedTokens: 0 }
-    const step = held.run.begunStep + 1
-    await held.send({ type: 'begin_step', step, model: 'm', worstCase: usage })
-    await held.send({ type: 'end_step', step, model: 'm', usage, usageReported: true, text: '', calls: [] })
-    await held.send({ type: 'complete', reason: 'completed', output: step, delivery: null })
-  },
-}
+const oneStep = costing(() => ({ most: 1, cost: 1 }))
 
 /** What the reference knows of a run. */
 interface Known {

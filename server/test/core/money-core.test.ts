@@ -9,43 +9,13 @@ import { findAccount } from '../../src/storage/accounts.ts'
 import { insertGrant } from '../../src/storage/credits.ts'
 import { report } from '../harness/report.ts'
 import { type EngineRoom, factsOf, openEngineRoom, threeSteps } from './engine-room.ts'
-
-const MICRO = 1_000_000
+import { costing, endOf, MICRO, PRICES, tokens } from './priced-step.ts'
 
 let room: EngineRoom
 beforeEach(async () => {
   room = await openEngineRoom()
 })
 afterEach(() => room[Symbol.asyncDispose]())
-
-/** Asks for a hold of so many credits before its first step, and uses so much of it. */
-function spending(of: (id: RunId) => { topUp: number; use: number }): Performer {
-  return {
-    ...threeSteps,
-    async perform(held) {
-      const { topUp, use } = of(held.run.facts.id)
-      const tokens = (credits: number) => ({ inputTokens: 0, outputTokens: credits * 1_000, cachedTokens: 0 })
-      await held.send({ type: 'begin_step', step: 1, model: 'm', worstCase: tokens(topUp) })
-      const usage = tokens(use)
-      await held.send({
-        type: 'end_step',
-        step: 1,
-        model: 'm',
-        usage,
-        usageReported: true,
-        text: '',
-        calls: [],
-      })
-      await held.send({ type: 'complete', reason: 'completed', output: null, delivery: null })
-    },
-  }
-}
-
-const PRICES = {
-  models: { m: { input: 0, output: MICRO, cached: 0 } },
-  unpriced: { input: 0, output: 0, cached: 0 },
-  perMinute: 0,
-}
 
 const samplesBelowZero = async (
   organization: string,
@@ -78,8 +48,8 @@ describe('an account', () => {
     await fc.assert(
       fc.asyncProperty(orders, fc.integer({ min: 0, max: 120 }), async (all, credits) => {
         const organization = await room.organization(credits)
-        const plan = new Map<RunId, { topUp: number; use: number }>()
-        const performer = spending((id) => plan.get(id) ?? { topUp: 0, use: 0 })
+        const plan = new Map<RunId, { most: number; cost: number }>()
+        const performer = costing(({ facts }) => plan.get(facts.id) ?? { most: 0, cost: 0 })
         const engines = [await room.engine({ performer }), await room.engine({ performer })]
         for (const { engine } of engines) engine.start()
         const results = await Promise.all(
@@ -87,7 +57,7 @@ describe('an account', () => {
             const worker = engines[i % 2] ?? (await room.engine())
             if (order.grant !== null) await grant(organization, order.grant)
             const facts = factsOf(organization, { reserveMicro: order.reserve * MICRO, prices: PRICES })
-            plan.set(facts.id, { topUp: order.topUp, use: Math.min(order.use, order.topUp) })
+            plan.set(facts.id, { most: order.topUp, cost: Math.min(order.use, order.topUp) })
             const created = await worker.engine
               .createRun(facts, { idempotency: null })
               .catch((error: unknown) => error)
@@ -111,7 +81,7 @@ describe('an account', () => {
   test('of a hundred clients is never below zero, and its sums are exact', async () => {
     const reservations = Number(process.env['AGENTGATE_TEST_RESERVATIONS'] ?? 5_000)
     const organization = await room.organization(200)
-    await using opened = await room.engine({ performer: spending(() => ({ topUp: 1, use: 1 })), slots: 100 })
+    await using opened = await room.engine({ performer: costing(() => ({ most: 1, cost: 1 })), slots: 100 })
     opened.engine.start()
     let isOver = false
     const watching = samplesBelowZero(organization, () => isOver)
@@ -159,19 +129,10 @@ test('a step that the credit does not cover ends its run, which pays for what wa
   const performer: Performer = {
     ...threeSteps,
     async perform(held) {
-      const worstCase = { inputTokens: 0, outputTokens: 2_000, cachedTokens: 0 }
-      await held.send({ type: 'begin_step', step: 1, model: 'm', worstCase })
-      const step = {
-        type: 'end_step',
-        step: 1,
-        model: 'm',
-        usageReported: true,
-        text: '',
-        calls: [],
-      } as const
-      await held.send({ ...step, calls: [], usage: worstCase })
+      await held.send({ type: 'begin_step', step: 1, model: 'm', worstCase: tokens(2) })
+      await held.send(endOf(1, 2))
       refusal = await held
-        .send({ type: 'begin_step', step: 2, model: 'm', worstCase: { ...worstCase, outputTokens: 9_000 } })
+        .send({ type: 'begin_step', step: 2, model: 'm', worstCase: tokens(9) })
         .catch((error: unknown) => error)
       throw refusal
     },

@@ -8,13 +8,15 @@ import type { Host } from '../../src/cli/terminal.ts'
 /** A process as commands see it; signals are emitted on it. */
 export class FakeHost extends EventEmitter {
   readonly stdout: PassThrough & { isTTY?: true }
-  readonly stderr = new PassThrough()
+  readonly stderr: PassThrough & { isTTY?: true }
   readonly stdin: Readable
   ppid = 1
   exits: (number | undefined)[] = []
   constructor({ isTTY = false, input = '' } = {}) {
     super()
-    this.stdout = Object.assign(new PassThrough(), isTTY ? { isTTY: true as const } : {})
+    const seen = isTTY ? { isTTY: true as const } : {}
+    this.stdout = Object.assign(new PassThrough(), seen)
+    this.stderr = Object.assign(new PassThrough(), seen)
     this.stdin = Readable.from([input])
   }
   exit(code?: number): void {

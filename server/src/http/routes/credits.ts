@@ -2,9 +2,10 @@ import { presentBalance, presentTransaction } from '../../contract/present-accou
 import { GateError } from '../../domain/error.ts'
 import { type LedgerKind, MICRO_PER_CREDIT } from '../../domain/money.ts'
 import { newId } from '../../lib/id.ts'
-import { findBalance } from '../../storage/accounts.ts'
+import { findBalance } from '../../storage/balance.ts'
 import { insertGrant } from '../../storage/credits.ts'
 import { type LedgerEntry, listLedger } from '../../storage/ledger.ts'
+import type { Totals } from '../../storage/totals.ts'
 import type { Gateway } from '../gateway.ts'
 import type { Handlers } from '../handler.ts'
 import { once } from '../once.ts'
@@ -22,9 +23,10 @@ const ENTRIES = {
 const ALL_KINDS: readonly LedgerKind[] = ['deduct', 'late', 'refund', 'grant', 'expire']
 
 /** Test mode costs nothing: it has no account, and its ledger is empty. */
-export function creditRoutes({
-  db,
-}: Gateway): Pick<Handlers, 'getCredits' | 'listCreditUsage' | 'grantCredits'> {
+export function creditRoutes(
+  { db }: Gateway,
+  totals: Totals,
+): Pick<Handlers, 'getCredits' | 'listCreditUsage' | 'grantCredits'> {
   return {
     async getCredits({ caller, at }) {
       const found = caller.mode === 'live' ? await findBalance(db, caller.organizationId) : undefined
@@ -43,7 +45,7 @@ export function creditRoutes({
         ...(createdAfter !== undefined && { from: new Date(createdAfter) }),
         ...(createdBefore !== undefined && { before: new Date(createdBefore) }),
       }
-      const { entries, total } = await listLedger(db, filter, { limit, offset })
+      const { entries, total } = await listLedger(db, filter, { limit, offset, totals })
       return {
         status: 200,
         body: { transactions: entries.map(presentTransaction), ...cappedTotal(total), limit, offset },

@@ -7,6 +7,7 @@ import type { Run } from '../../domain/run.ts'
 import { findQueuePosition } from '../../storage/queue.ts'
 import { listRuns } from '../../storage/run-lists.ts'
 import { findRun } from '../../storage/runs.ts'
+import type { Totals } from '../../storage/totals.ts'
 import type { Caller, Gateway, IdempotencyMark } from '../gateway.ts'
 import type { Answer, Handlers } from '../handler.ts'
 import { onceNoted, REPLAYED } from '../once.ts'
@@ -24,6 +25,7 @@ export async function getRun({ db }: Gateway, caller: Caller, id: string): Promi
 
 export function runRoutes(
   gateway: Gateway,
+  totals: Totals,
 ): Pick<Handlers, 'createRun' | 'listRuns' | 'getRun' | 'cancelRun' | 'retryRun'> {
   return {
     createRun: (call) => submit(gateway, call, runFacts(call.body, call, gateway)),
@@ -32,7 +34,7 @@ export function runRoutes(
       const ask = pageAsk(query)
       const page = await listRuns(
         gateway.db,
-        { owner: caller, filter: runFilter(query, gateway.agents) },
+        { owner: caller, filter: runFilter(query, gateway.agents), totals },
         ask,
       )
       return { status: 200, body: pageAnswer(page, ask, (run) => presentRun(run)) }

@@ -7,6 +7,7 @@ import {
 import { notFound } from '../../domain/error.ts'
 import type { RunFacts } from '../../domain/facts.ts'
 import { invariant } from '../../lib/invariant.ts'
+import type { Totals } from '../../storage/totals.ts'
 import { findWorkOrder, listWorkOrders, type WorkOrderRow } from '../../storage/work-orders.ts'
 import type { Gateway } from '../gateway.ts'
 import type { Handlers } from '../handler.ts'
@@ -19,6 +20,7 @@ import { awaitRun, waitHeaders } from '../waiting.ts'
 
 export function workOrderRoutes(
   gateway: Gateway,
+  totals: Totals,
 ): Pick<Handlers, 'createWorkOrder' | 'listWorkOrders' | 'getWorkOrder'> {
   return {
     async createWorkOrder(call) {
@@ -38,8 +40,8 @@ export function workOrderRoutes(
 
     async listWorkOrders({ caller, query }) {
       const ask = pageAsk(query)
-      const states = statesOf(query)
-      const page = await listWorkOrders(gateway.db, { owner: caller, states: states ?? null }, ask)
+      const states = statesOf(query) ?? null
+      const page = await listWorkOrders(gateway.db, { owner: caller, states, totals }, ask)
       return { status: 200, body: pageAnswer(page, ask, (row) => presentWorkOrder(orderedRun(row))) }
     },
 
