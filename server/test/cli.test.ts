@@ -182,6 +182,18 @@ describe('start', () => {
     expect(await readdir(settings.AGENTGATE_DATA_DIR ?? '')).not.toContain('first-keys.env')
   })
 
+  test('a person at a terminal reads the log as sentences', async () => {
+    const host = new FakeHost({ isTTY: true })
+    const settings = { ...(await serverSettings()), LOG_LEVEL: 'info', NO_COLOR: '1' }
+    const ended = runCommandLine(['start'], asHost(host), settings)
+    await untilSaid(host, 'curl')
+    host.emit('SIGINT')
+    await ended
+    const said = host.err
+    expect(said).toMatch(/^\d\d:\d\d:\d\d The log has other months\. made=/m)
+    expect(said).not.toContain('{"level"')
+  })
+
   test('elsewhere they go to a file of their user alone, and the curl line reads them from there', async () => {
     const settings = await serverSettings()
     const host = new FakeHost()
@@ -245,7 +257,7 @@ describe('start', () => {
   }, 60_000)
 
   test('a server whose talk and log nobody reads goes on, and drains when its terminal is closed', async () => {
-    const server = await spawnServer({ LOG_LEVEL: 'info' })
+    const server = await spawnServer({ LOG_LEVEL: 'info', NO_COLOR: '1' })
     server.stderr?.destroy()
     const { url }: { url: string } = JSON.parse(await firstLine(server))
     expect((await fetch(`${url}/healthz`)).status).toBe(200)

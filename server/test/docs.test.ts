@@ -89,6 +89,10 @@ describe('the documents', () => {
       'AGENTGATE_BASE_URL',
       'AGENTGATE_TEST_DATABASE_URL',
       'AGENTGATE_TEST_LOG',
+      'AGENTGATE_TEST_MODEL_STEPS',
+      'AGENTGATE_TEST_QUEUED',
+      'AGENTGATE_TEST_RESERVATIONS',
+      'AGENTGATE_TEST_SEED',
     ])
     expect(mentions(/\b(AGENTGATE_[A-Z_]+[A-Z])\b/g).filter(({ name }) => !known.has(name))).toEqual([])
   })

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { pino } from 'pino'
+import { type Logger, pino } from 'pino'
 import type { App } from '../../app.ts'
 import { type Config, readConfig } from '../../config.ts'
 import type { FirstSecrets } from '../../founding.ts'
@@ -8,6 +8,7 @@ import type { Context, OutputOptions } from '../context.ts'
 import { refuseForeignFolder } from '../data-folder.ts'
 import { EXIT } from '../failure.ts'
 import { findFirstKey, firstKeysPath, KEY_NAMES, writeFirstKeys } from '../first-keys.ts'
+import { logLines } from '../log-lines.ts'
 import { watchStopSignals } from '../stop-signals.ts'
 
 export function addStart(program: Command, context: Context): void {
@@ -34,7 +35,7 @@ async function start(context: Context, options: StartOptions): Promise<number> {
   let app: App
   try {
     app = await startApp(config, {
-      log: pino({ level: config.logLevel }, pino.destination({ dest: 2, sync: true })),
+      log: openLog(context, config, options),
       pause: async () => undefined,
       random: Math.random,
       lifetime: 'adoptable',
@@ -59,6 +60,14 @@ async function start(context: Context, options: StartOptions): Promise<number> {
     `Not everything was handed back within ${config.drainMs / 1000} s; the next start goes on.`,
   )
   return EXIT.failed
+}
+
+/** One JSON object a line for programs; a person at a terminal reads sentences. */
+function openLog({ terminal }: Context, { logLevel: level }: Config, { json }: OutputOptions): Logger {
+  const isRead = terminal.streams.stderr.isTTY === true && !json
+  return isRead
+    ? pino({ level, base: null }, logLines(terminal))
+    : pino({ level }, pino.destination({ dest: 2, sync: true }))
 }
 
 /** Whether everything was handed back and closed in time. */
