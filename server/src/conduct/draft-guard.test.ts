@@ -29,3 +29,8 @@ test('a secret that arrives in pieces is masked, and all other text comes throug
     'It is [secret].\nDB_PASSWORD = "[secret]" and\nAuthorization: Bearer [secret]\n[secret]\nBye',
   )
 })
+
+test('a password is masked that comes long after the command that it is for', () => {
+  const text = `curl -sS -H "Accept: ${'application/json, '.repeat(9)}" -u alice:wonderland host`
+  expect(shown(text.split(''))).toBe(text.replace('wonderland', '[secret]'))
+})

@@ -5,6 +5,8 @@ import { invariant } from '../lib/invariant.ts'
 
 /** Trees of more entries are left to a program, which is slower to begin and faster at work. */
 const FEW = 200
+/** A folder that takes more than that many names can is not even read: reading stops everything else meanwhile. */
+const FOLDER_BYTES = 128 * 1024
 
 /**
  * Makes `uid` the owner of everything below `path`: links are not followed, mounts are not entered, files that
@@ -40,6 +42,7 @@ function listFew(root: Buffer): Entry[] | undefined {
   const entries: Entry[] = [{ path: root, stats: rootStats }]
   for (const { path, stats } of entries) {
     if (!stats.isDirectory() || stats.dev !== rootStats.dev) continue
+    if (stats.size > FOLDER_BYTES) return undefined
     for (const name of readdirSync(path, { encoding: 'buffer' })) {
       const below = Buffer.concat([path, Buffer.from('/'), name])
       if (entries.push({ path: below, stats: lstatSync(below) }) > FEW) return undefined

@@ -52,10 +52,10 @@ export function likelySecrets(text: string): { from: number; to: number }[] {
 
 /** A word that announces a secret, with what may stand between it and the secret. */
 const ANNOUNCED = new RegExp(
-  `\\S*(?:(?:${NAME}|Bearer|Basic)[^\\n]{0,48}|\\b(?:curl|wget|sshpass|mysql|mariadb)\\b[^\\n]{0,96})$`,
+  `\\S*(?:(?:${NAME}|Bearer|Basic)[^\\n]{0,48}|\\b(?:curl|wget|sshpass|mysql|mariadb)\\b[^\\n]{0,224})$`,
   'i',
 )
-const ANNOUNCED_CHARACTERS = 128
+const ANNOUNCED_CHARACTERS = 256
 
 /** How much of a text that still grows cannot be part of a secret whose end is to come. */
 export function settledLength(text: string): number {

@@ -8,8 +8,9 @@ const NAME = '(?:password|passwd|passphrase|[_.-]pwd|[_.-]pass)'
 const LOUD_NAME = '[A-Z0-9_]{0,64}(?:PASSWORD|PASSWD|PASSPHRASE|_PWD|_PASS|_SECRET)'
 const VALUE = '[!#%*+\\-./0-9:=?@A-Z^_a-z|~]'
 /** Of search results, numbered files and diffs. */
-const MARGIN = '(?:[\\w./-]{1,200}:\\d{1,7}[:-]|\\d{1,7}\\t)?[ \\t]{0,64}[+-]?[ \\t]{0,64}(?:- )?'
-const END_OF_LINE = '(?=[ \\t]{0,64}(?:#[^\\n]{0,500})?\\r?$)'
+const MARGIN = '(?:[\\w./-]{1,200}:\\d{1,7}[:-]|\\d{1,7}\\t)?[ \\t]{0,64}(?:[+-][ \\t]{0,64})?(?:- )?'
+/** Of all that can be a value, so that there is one place to look for a comment, which stands apart from it. */
+const END_OF_LINE = `(?!${VALUE})(?=[ \\t]{0,64}(?:(?<=[ \\t])#[^\\n]{0,500})?\\r?$)`
 
 /** A pattern whose last group is the value. Every part is bounded, so that looking takes linear time. */
 interface Place {
@@ -62,14 +63,14 @@ const PLACES: readonly Place[] = [
   },
   {
     pattern: new RegExp(
-      `\\b(?:curl|wget|https?)\\b[^\\n]{0,200}?[ \\t](?:-u|-U|--user|--proxy-user)[ \\t=]{0,4}["']?([^\\s:"']{1,64}):(${VALUE}{4,128})`,
+      `[ \\t](?:-u|-U|--user|--proxy-user)(?<=\\b(?:curl|wget|https?)\\b[^\\n]{0,200})[ \\t=]{0,4}["']?([^\\s:"']{1,64}):(${VALUE}{4,128})`,
       'dg',
     ),
     holds: (value, [, user]) => value !== user && !isCode(value),
   },
   {
     pattern: new RegExp(
-      `\\b(?:sshpass[ \\t]{1,4}-p[ \\t]{0,4}|(?:mysql|mariadb)\\w{0,16}(?=[ \\t])[^\\n]{0,200}?[ \\t]-p)["']?(${VALUE}{4,128})`,
+      `(?:\\bsshpass[ \\t]{1,4}-p[ \\t]{0,4}|[ \\t]-p(?<=\\b(?:mysql|mariadb)\\w{0,16}[ \\t][^\\n]{0,200}))["']?(${VALUE}{4,128})`,
       'dg',
     ),
     holds: () => true,
@@ -135,8 +136,9 @@ function isMixed(value: string): boolean {
 }
 
 /** In data, where no code and no classes of styles are, words may be joined. */
-const isDataPassword = (value: string): boolean =>
-  /[A-Za-z]/.test(value) && /[^A-Za-z_./:]/.test(value) && !isCode(value)
+function isDataPassword(value: string): boolean {
+  return /[A-Za-z]/.test(value) && /[^A-Za-z_./:]/.test(value) && !isCode(value)
+}
 
 /** A path, a variable, a pattern, rules, a member of an object, a name in camel case, an algorithm, a figure. */
 const isCode = (value: string): boolean =>

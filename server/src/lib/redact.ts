@@ -34,6 +34,9 @@ const FORMS = new RegExp(`(?:${SECRET_FORMS.join('|')})${REST}`, 'g')
 /** Shorter values are words of the language: masking them would spoil the text and hide nothing. */
 const MIN_SECRET_CHARACTERS = 6
 
+/** What stood beside a secret is looked at again without it, as often as this: what is left is judged by itself then. */
+const ROUNDS = 3
+
 /** Masks secrets in a text; `name` is of the member whose whole value the text is. */
 export type Clean = (text: string, name?: string) => string
 
@@ -79,13 +82,15 @@ export function createRedactor(options: RedactorOptions): Redactor {
     if (count > 0) onMasked?.(kind, count)
     return masked
   }
-  const likely = (text: string, name: string): string => {
+  const likely = (text: string, name: string, rounds = ROUNDS): string => {
     const isWhole = (isSecretName(name) && isLikelySecret(text)) || isPlacedSecret(name, text)
     const found = isWhole
       ? [{ from: 0, to: text.length }]
       : apart([...likelySecrets(text), ...placedSecrets(text)])
-    if (found.length > 0) onMasked?.('likely', found.length)
-    return maskedAt(text, found)
+    if (found.length === 0) return text
+    onMasked?.('likely', found.length)
+    const masked = maskedAt(text, found)
+    return rounds > 1 ? likely(masked, name, rounds - 1) : masked
   }
   const cleanKnown: Clean = (text) => (known === null ? text : replaced('known', text, known))
   const cleanOurs: Clean = (text) => {

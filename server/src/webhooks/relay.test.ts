@@ -249,6 +249,23 @@ describe('one delivery', () => {
     ])
   })
 
+  test('whose answer cannot be masked is on record without it, and is not made again', async () => {
+    const { url, calls } = await receiver((_request, response) => response.end('thanks'))
+    const id = await owe(url)
+    const cleanFor = async (): Promise<never> => {
+      throw new Error('A stored secret cannot be read.')
+    }
+    const sender = relay({ cleanFor })
+
+    await sender.tick()
+    clock.advance(2 * MINUTE)
+    await sender.tick()
+
+    expect(calls).toHaveLength(1)
+    expect(await standing(id)).toMatchObject({ outcome: 'delivered', attempts: 1 })
+    expect(await database.query('select answer from delivery_attempt')).toEqual([{ answer: '' }])
+  })
+
   test('is given up after ten attempts over three days, in the open', async () => {
     const { url, calls } = await receiver(answering(404))
     const id = await owe(url)

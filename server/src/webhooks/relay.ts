@@ -234,9 +234,10 @@ class OutboxRelay implements Relay {
     const retryAfter = answer.outcome === 'answered' ? answer.headers['retry-after'] : undefined
     const attempts = delivery.attempts + 1
     this.#load.noteAnswer(delivery.endpoint, status, atMs)
-    const said = answer.outcome === 'answered' ? answer.body.toString('utf8') : answer.message
-    const clean = said === '' ? said : (await this.#options.cleanFor(delivery))(said)
-    const kept = clean.slice(0, KEPT_ANSWER_CHARACTERS)
+    const kept = await this.#keepable(
+      delivery,
+      answer.outcome === 'answered' ? answer.body.toString('utf8') : answer.message,
+    )
     await this.#record(delivery, {
       atMs,
       latencyMs,
@@ -245,6 +246,17 @@ class OutboxRelay implements Relay {
       answer: answer.outcome === 'answered' ? kept : null,
       decision: decideDelivery({ answer: { status, retryAfter }, attempts, atMs, jitter: random() }),
     })
+  }
+
+  /** What of it is kept; nothing where it cannot be masked, because the outcome has to be kept all the same. */
+  async #keepable(delivery: ClaimedDelivery, said: string): Promise<string> {
+    if (said === '') return said
+    try {
+      return (await this.#options.cleanFor(delivery))(said).slice(0, KEPT_ANSWER_CHARACTERS)
+    } catch (error) {
+      this.#options.log.error({ err: error, deliveryId: delivery.id }, 'An answer could not be masked.')
+      return ''
+    }
   }
 
   async #recordUnsendable(delivery: ClaimedDelivery, why: Unsendable, atMs: number): Promise<void> {
