@@ -27,9 +27,9 @@ export interface OrderProject extends AsyncDisposable {
   open(gateway: OwnGateway): Promise<{ live: AgentGate; test: AgentGate }>
 }
 
-export async function openProject(): Promise<OrderProject> {
+export async function openProject(script = SCRIPT): Promise<OrderProject> {
   const host = await startGitHost()
-  const model = await startModelServer({ script: SCRIPT })
+  const model = await startModelServer({ script })
   const access = await host.createRepository({ owner: 'bench', name: 'sums', files: PROJECT })
   const { url: repository, token, apiBaseUrl } = access
   const hostPort = new URL(repository).host

@@ -264,11 +264,26 @@ describe('start', () => {
     server.kill('SIGHUP')
     expect(await once(server, 'exit')).toEqual([0, null])
   }, 60_000)
+
+  test.runIf(process.platform === 'linux')(
+    'a shell that keeps everybody out of new folders does not keep jails out',
+    async () => {
+      const server = await spawnServer({}, ['sh', '-c', 'umask 077; exec "$0" "$@"', ...START])
+      await firstLine(server)
+      expect(await readFile(`/proc/${server.pid}/status`, 'utf8')).toMatch(/^Umask:\s+0022$/m)
+    },
+    60_000,
+  )
 })
 
+const START = [process.execPath, 'scripts/agentgate.mjs', 'start', '--json']
+
 /** A server in a process of its own, without npm. */
-async function spawnServer(more: Record<string, string> = {}): Promise<ChildProcess> {
-  const server = spawn(process.execPath, ['scripts/agentgate.mjs', 'start', '--json'], {
+async function spawnServer(
+  more: Record<string, string> = {},
+  [program = '', ...args] = START,
+): Promise<ChildProcess> {
+  const server = spawn(program, args, {
     cwd: ROOT,
     env: { ...(await serverSettings()), ...more },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -21,6 +21,7 @@ test('what went wrong says so, with where', () => {
   expect(logged((log) => log.warn('It is late.'))).toMatch(/^\S+ warning: It is late\.\n$/)
   const said = logged((log) => log.error({ err: new Error('broken') }, 'A round failed.'))
   expect(said).toMatch(/^\S+ error: A round failed\.\n {4}Error: broken\n {4}at /)
+  expect(logged((log) => log.error({ err: 'broken' }, 'It failed.'))).toMatch(/It failed\.\n {4}broken\n$/)
 })
 
 test('what others wrote does nothing to the terminal', () => {

@@ -5,7 +5,7 @@ interface LogLine {
   level: number
   time: number
   msg?: string
-  err?: { message?: string; stack?: string }
+  err?: { message?: string; stack?: string } | string
   [fact: string]: unknown
 }
 
@@ -22,7 +22,8 @@ function readable({ level, time, msg = '', err, ...facts }: LogLine, terminal: T
     plain(msg),
     terminal.paint('dim', about.join(' ')),
   ]
-  const trace = (err?.stack ?? err?.message ?? '').split('\n').map((each) => `    ${plain(each)}`)
+  const failure = typeof err === 'string' ? err : (err?.stack ?? err?.message ?? '')
+  const trace = failure.split('\n').map((each) => `    ${plain(each)}`)
   return [line.filter((part) => part !== '').join(' '), ...(err ? trace : [])].join('\n')
 }
 

@@ -298,12 +298,16 @@ export class OrderConduct implements Disposable {
     const held = this.#held
     const { db, clock, setup, scratch } = this.#room
     const { n: iteration, commit } = held.run.iteration
-    await held.send({ type: 'begin_verification', iteration, gates: plan.gates.map(({ name }) => name) })
+    const gateNames = plan.gates.map(({ name }) => name)
     const pause = (point: RacePoint): Promise<void> => this.#pause(point)
     const parts = { db, clock, held, plan, workspace, slot, setup, clean: this.#clean, scratch, pause }
     const sealed = commit ?? workspace.baseCommit
-    // A worker that takes this up again keeps the diff again, as it runs the gates again.
-    const [verdict] = await together([verify(parts, sealed), this.#keepDiff(workspace, sealed)])
+    const begun = held.send({ type: 'begin_verification', iteration, gates: gateNames })
+    // The diff is kept also of a run that was canceled just now; one that is taken up again keeps it again.
+    const [verdict] = await together([
+      begun.then(() => verify(parts, sealed)),
+      this.#keepDiff(workspace, sealed),
+    ])
     await this.#pause('gates.done')
     const gates = verdict.reports.map(summarise)
     this.#gates = gates

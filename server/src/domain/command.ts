@@ -165,7 +165,8 @@ function claim(run: Run, command: Extract<Command, { type: 'claim' }>): Decision
 }
 
 function cancel(run: Run, command: Extract<Command, { type: 'cancel' }>): Decision {
-  if (run.state !== 'running') return { events: [canceled(run, command.at, 'never_started')] }
+  const nobodyHasIt = run.startedAt === null ? 'never_started' : 'agreed'
+  if (run.state !== 'running') return { events: [canceled(run, command.at, nobodyHasIt)] }
   if (run.cancelRequestedAt !== null) return { events: [] }
   return { events: [{ type: 'run.cancel_requested', data: { by: command.by } }] }
 }

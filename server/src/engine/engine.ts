@@ -305,7 +305,7 @@ export class Engine implements AsyncDisposable {
   #committed(committed: Committed): void {
     const { run } = committed
     if (isFinal(run.state)) {
-      this.#workbench.stop(run.facts.id, 'finished')
+      this.#workbench.ended(run)
       this.#placeFreed()
     } else if (run.cancelRequestedAt !== null) this.#workbench.stop(run.facts.id, 'canceled')
     if (this.#claims.clears(run)) this.#wakeClaims()

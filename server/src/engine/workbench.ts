@@ -44,6 +44,8 @@ export class Workbench {
   readonly #work = new Map<RunId, { claim: Claim; done: Promise<void> }>()
   /** Claims under way. */
   readonly #filling = new Set<Promise<boolean>>()
+  /** What goes after the end of runs that nobody worked on. */
+  readonly #forgetting = new Set<Promise<void>>()
   #draining = false
 
   constructor(options: WorkbenchOptions) {
@@ -83,7 +85,7 @@ export class Workbench {
     const claim = new Claim({ run, claim: token, mailboxes, readJournal, resumePoint, onDraft, noteLate })
     if (this.#draining) claim.stop('draining')
     const done = this.#workOn(claim)
-      .then(() => this.#forget(claim))
+      .then(() => (isOver(claim) ? this.#forget(claim.run) : undefined))
       .finally(() => {
         this.#work.delete(run.facts.id)
         this.#options.onFree()
@@ -166,13 +168,21 @@ export class Workbench {
   }
 
   /** After the last word, which may be ours: only then is it known whether anybody goes on with the run. */
-  async #forget(claim: Claim): Promise<void> {
-    if (!isOver(claim)) return
+  async #forget(run: Run): Promise<void> {
     const { performer, log } = this.#options
-    const { run } = claim
     await performer.forget?.(run).catch((error: unknown) => {
       log.error({ runId: run.facts.id, err: error }, 'What is left of a run could not be removed.')
     })
+  }
+
+  /** A run has ended: work on it stops; where none is, an earlier attempt may have left something here. */
+  ended(run: Run): void {
+    const work = this.#work.get(run.facts.id)
+    if (work !== undefined) work.claim.stop('finished')
+    else if (run.startedAt !== null) {
+      const forgetting = this.#forget(run).finally(() => this.#forgetting.delete(forgetting))
+      this.#forgetting.add(forgetting)
+    }
   }
 
   stop(id: RunId, reason: StopReason): void {
@@ -191,6 +201,7 @@ export class Workbench {
     while (!this.isIdle) {
       await Promise.allSettled([...this.#filling, ...[...this.#work.values()].map(({ done }) => done)])
     }
+    await Promise.all(this.#forgetting)
   }
 }
 

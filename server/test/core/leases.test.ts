@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { RunId } from '../../src/domain/facts.ts'
 import { ClaimLost, type Performer } from '../../src/domain/performer.ts'
+import type { Run } from '../../src/domain/run.ts'
 import { DatabaseError } from '../../src/storage/database-error.ts'
 import {
   type EngineRoom,
@@ -312,18 +313,22 @@ test('a cancel reaches a run at work in another process', async () => {
   })
 })
 
-test('a run that only somebody who is gone could stop is canceled by the next claim', async () => {
+test('a run that only somebody who is gone could stop is canceled by the next claim, and what it left goes', async () => {
   const organization = await room.organization()
   const facts = factsOf(organization)
+  const forgotten: RunId[] = []
+  const forget = async (run: Run): Promise<void> => void forgotten.push(run.facts.id)
   const gated = gatedPerformer(patient)
   const dead = await room.engine({ performer: gated })
   await dead.create(facts)
   await gated.entered(facts.id)
-  await using api = await room.engine()
+  await using api = await room.engine({ performer: { ...patient, forget } })
   await api.engine.cancelRun(facts.id, 'key_1')
+  expect(forgotten).toEqual([])
   await room.database.query('delete from worker where id = $1', [dead.workerId])
   await api.engine.rounds.claims.tick()
   const run = await storedRun(room.database, facts.id as RunId)
   expect(run).toMatchObject({ state: 'canceled', outcome: { stopped: { how: 'fenced' } } })
+  expect(forgotten).toEqual([facts.id])
   await dead[Symbol.asyncDispose]()
 })
