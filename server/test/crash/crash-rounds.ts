@@ -232,9 +232,12 @@ async function examine(load: CrashLoad, database: Database): Promise<string[]> {
   }
   const rows = await database.query<StoredEnd>(
     `select run.id, state, status_reason as reason, (fold::json -> 'usage' ->> 'steps')::int as steps,
-       (select count(*)::int from ledger where run_id = run.id and kind = 'deduct') as deducts,
-       (select count(*)::int from idempotency_key where subject_id = run.id) as keys
-     from run`,
+       coalesce(deducts, 0)::int as deducts, coalesce(keys, 0)::int as keys
+     from run
+       left join (select run_id, count(*) as deducts from ledger where kind = 'deduct' group by run_id) as charged
+         on charged.run_id = run.id
+       left join (select subject_id, count(*) as keys from idempotency_key group by subject_id) as named
+         on named.subject_id = run.id`,
   )
   const stored = new Map(rows.map((row) => [row.id, row]))
   for (const [key, id] of load.acknowledged) {
