@@ -12,6 +12,11 @@ const DIST = join(ROOT, 'dist')
 const REQUIRE =
   "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);"
 
+/** Says of a file that only its beginning comes from somewhere: of packages, maps would be most of what Node reads. */
+const NO_MAP = `//# sourceMappingURL=data:application/json;base64,${Buffer.from(
+  JSON.stringify({ version: 3, sources: [''], mappings: 'AAAA' }),
+).toString('base64')}`
+
 /** Another start may be about to load a build this young, although it is not of the newest sources. */
 const KEPT_MS = 10 * 60_000
 
@@ -64,7 +69,10 @@ async function bundle(entry, outdir) {
     sourcemap: true,
     sourcesContent: false,
     logLevel: 'error',
-    plugins: [{ name: 'own place', setup: keepOwnPlace }],
+    plugins: [
+      { name: 'own place', setup: keepOwnPlace },
+      { name: 'no maps of packages', setup: leaveOutMaps },
+    ],
   })
 }
 
@@ -77,6 +85,13 @@ function keepOwnPlace(build) {
       throw new Error(`${path} may use import.meta.url, and no other member`)
     const contents = text.replaceAll('import.meta.url', `new URL(${place}, import.meta.url).href`)
     return { contents, loader: 'ts' }
+  })
+}
+
+function leaveOutMaps(build) {
+  build.onLoad({ filter: /node_modules.*\.[cm]?js$/ }, ({ path }) => {
+    const text = readFileSync(path, 'utf8').replaceAll(/^\/\/# sourceMappingURL=.*$/gm, '')
+    return { contents: `${text}\n${NO_MAP}`, loader: 'js' }
   })
 }
 
