@@ -215,11 +215,14 @@ export function jailProcesses(mark: string = processMark()): string[] {
     try {
       const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')
       // Killed, and only waiting for the kernel or its parent.
-      // The worker's own git checks out as the user that the agent is to run as.
-      if (command === '' || command.startsWith('git -c core.hooksPath=/dev/null ')) return []
+      if (command === '') return []
       const group = readFileSync(`/proc/${pid}/cgroup`, 'utf8')
       if (group.includes(`agentgate-${mark}-`)) return [`${pid} ${command}`]
-      const uid = Number(/^Uid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1])
+      const status = readFileSync(`/proc/${pid}/status`, 'utf8')
+      const parent = Number(/^PPid:\s+(\d+)/m.exec(status)?.[1])
+      // The worker's own git, which it has started itself, checks out as the user that the agent is to run as.
+      if (parent === process.pid && command.startsWith('git -c core.hooksPath=/dev/null ')) return []
+      const uid = Number(/^Uid:\s+(\d+)/m.exec(status)?.[1])
       // Other servers on this machine use the same uids, in groups of their own.
       const isJailed = uid >= FIRST_UID && uid < FIRST_UID + SLOTS && !group.includes('agentgate-')
       return isJailed ? [`${pid} ${command}`] : []
