@@ -148,6 +148,7 @@ const isCode = (value: string): boolean =>
   /^(?:sha|md|aes|rsa|utf|base|argon|pbkdf|bcrypt|scrypt|hmac)[-_]?\d/i.test(value) ||
   /^v?[\d.:+\-TZ_/]+$/.test(value)
 
+/** What people write where a password is to come: no real one is expected to hold these words. */
 const STAND_IN_PARTS =
   /passw|passphrase|secret|credential|example|sample|placeholder|change[-_]?(?:me|this|it)|your|redacted|dummy|replace|hidden|masked|default|insert|enter|^test|^fake|^mock/i
 

@@ -97,6 +97,7 @@ export class Gateways implements AsyncDisposable {
       } catch (error) {
         if (attempt === 2_400) throw error
       }
+      // A process that is down has no event to wait for.
       await new Promise((resolve) => setTimeout(resolve, 25))
     }
   }
