@@ -3,7 +3,8 @@
  * `postgresql-15` under a uid of its own, and removes it afterwards. `node scripts/test-postgresql-15.mjs [file…]`;
  * without files, the whole suite.
  */
-import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { chmodSync, chownSync, existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -34,7 +35,7 @@ async function run() {
     if (isRoot) chownSync(folder, UID, UID)
     initialise()
     server = await start()
-    return test()
+    return await test()
   } finally {
     if (server) await stop(server)
     rmSync(folder, { recursive: true, force: true })
@@ -85,12 +86,14 @@ function stop(server) {
   })
 }
 
-function test() {
+/** Without blocking: a server whose log nobody reads stands still when the pipe is full. */
+async function test() {
   const url = `postgresql://agentgate@localhost/postgres?host=${encodeURIComponent(folder)}`
-  const { status } = spawnSync(
+  const tests = spawn(
     process.execPath,
     [join(ROOT, 'node_modules/vitest/vitest.mjs'), 'run', ...process.argv.slice(2)],
     { cwd: ROOT, stdio: 'inherit', env: { ...process.env, AGENTGATE_TEST_DATABASE_URL: url } },
   )
+  const [status] = await once(tests, 'exit')
   return status ?? 1
 }
