@@ -1,17 +1,19 @@
-/** Where the time of profiled gateways went: self time by source file, with the program's source maps. */
+/** Where the time of profiled gateways went: self time by source file, as the built program names its parts. */
 import { readdir, readFile } from 'node:fs/promises'
-import { SourceMap, type SourceMapPayload } from 'node:module'
 import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 /** What V8 writes (`--cpu-prof`); times in microseconds, lines from 0. */
 interface CpuProfile {
-  nodes: {
-    id: number
-    callFrame: { functionName: string; url: string; lineNumber: number; columnNumber: number }
-  }[]
+  nodes: { id: number; callFrame: Frame }[]
   samples: number[]
   timeDeltas: number[]
+}
+
+interface Frame {
+  functionName: string
+  url: string
+  lineNumber: number
 }
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
@@ -38,13 +40,14 @@ interface SelfTimes {
 
 async function sumSelfTimes({ nodes, samples, timeDeltas }: CpuProfile): Promise<SelfTimes> {
   const frames = new Map(nodes.map(({ id, callFrame }) => [id, callFrame]))
-  const maps = new Map<string, SourceMap | undefined>()
+  const built = new Map<string, Part[]>()
   const sums: SelfTimes = { byFile: new Map(), byFunction: new Map(), busyMs: 0 }
   for (const [i, id] of samples.entries()) {
     const frame = frames.get(id)
     if (frame === undefined || ['(idle)', '(root)'].includes(frame.functionName)) continue
-    if (!maps.has(frame.url)) maps.set(frame.url, await readMap(frame.url))
-    const file = fileOf(frame, maps.get(frame.url))
+    const parts = built.get(frame.url) ?? (await readParts(frame.url))
+    built.set(frame.url, parts)
+    const file = fileOf(frame, parts)
     const ms = (timeDeltas[i] ?? 0) / 1000
     const add = (to: Map<string, number>, key: string): unknown => to.set(key, (to.get(key) ?? 0) + ms)
     add(sums.byFile, file)
@@ -54,25 +57,30 @@ async function sumSelfTimes({ nodes, samples, timeDeltas }: CpuProfile): Promise
   return sums
 }
 
-async function readMap(url: string): Promise<SourceMap | undefined> {
-  if (!url.startsWith('file:')) return undefined
-  try {
-    const payload: SourceMapPayload = JSON.parse(await readFile(`${fileURLToPath(url)}.map`, 'utf8'))
-    return new SourceMap(payload)
-  } catch {
-    return undefined
-  }
+/** A source file within a built one, from this line (from 0) to where the next part begins. */
+interface Part {
+  line: number
+  source: string
+}
+
+const PART = /^\/\/ ((?:\.\.\/)*[\w@][^ ]*\.[cm]?[jt]s)$/
+
+async function readParts(url: string): Promise<Part[]> {
+  if (!url.startsWith('file:')) return []
+  const lines = (await readFile(fileURLToPath(url), 'utf8')).split('\n')
+  return lines.flatMap((text, line) => {
+    const source = PART.exec(text)?.[1]
+    return source === undefined ? [] : [{ line, source }]
+  })
 }
 
 /** The source's path below the repository; packages by their name; what has no file is the runtime's own. */
-function fileOf(frame: CpuProfile['nodes'][number]['callFrame'], map: SourceMap | undefined): string {
-  const { url, functionName, lineNumber, columnNumber } = frame
+function fileOf({ url, functionName, lineNumber }: Frame, parts: readonly Part[]): string {
   if (url === '') return functionName
-  const [, name] = /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(url) ?? []
-  if (name !== undefined) return name
-  const entry = map?.findEntry(lineNumber, columnNumber)
-  if (entry && 'originalSource' in entry) return entry.originalSource.replace(/^(\.\.\/)+/, '')
-  return url.startsWith('file:') ? relative(ROOT, fileURLToPath(url)) : url
+  const file = url.startsWith('file:') ? relative(ROOT, fileURLToPath(url)) : url
+  const source = parts.findLast(({ line }) => line <= lineNumber)?.source ?? file
+  const [, name] = /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(source) ?? []
+  return name ?? source
 }
 
 function printLargest(times: ReadonlyMap<string, number>, busyMs: number): void {

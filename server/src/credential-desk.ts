@@ -94,7 +94,7 @@ export class CredentialDesk {
     const rows = run.hasWorkspace ? await listSealedGitCredentials(database, run) : []
     const secrets = rows.map((row) => vault.open(row.sealed, gitCredentialPlace(row)).reveal())
     const redaction = await this.#redaction(run.organizationId)
-    return createRedactor({ ...options, secrets: [...keys, ...secrets, ...others], redaction })
+    return createRedactor({ redaction, secrets: [...keys, ...secrets, ...others], ...options })
   }
 
   /** For what a receiver of webhooks says: masks all that is masked in runs, and what signs its webhooks. */

@@ -141,8 +141,8 @@ async function secrecyOf(
   const { organizationId } = run
   const placeOf = (callId: string): SecretPlace => ({ organizationId, purpose: `call/${callId}` })
   return {
-    ...(await desk.redactorOf(run, { folders, onMasked })),
     seal: (text, callId) => vault.seal(new Secret(text), placeOf(callId)).toString('base64'),
     open: (sealed, callId) => vault.open(Buffer.from(sealed, 'base64'), placeOf(callId)).reveal(),
+    ...(await desk.redactorOf(run, { folders, onMasked })),
   }
 }

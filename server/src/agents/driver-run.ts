@@ -24,24 +24,39 @@ export type Ask = (question: {
  * Drives an agent along its journal: outstanding calls, then the next step, until an iteration ends. Every
  * event is yielded and nothing follows from it before the reader asks on.
  */
-export function driveJournal(
+export const driveJournal = (
   context: DriverContext,
   ask: Ask,
   goesOn?: (step: StepEntry) => boolean,
-): DriverRun {
-  const stop = new AbortController()
-  const { signal } = stop
-  const follow = (): void => stop.abort(context.signal.reason)
-  if (context.signal.aborted) follow()
-  else context.signal.addEventListener('abort', follow, { once: true })
-  let isAsking = false
-  const outcomes = new Map<string, ToolOutcome>()
+): DriverRun => new JournalRun(context, ask, goesOn)
 
-  async function* drive(): AsyncGenerator<DriverEvent, void, void> {
-    const journal = [...context.journal]
-    let step = context.nextStep
+class JournalRun implements DriverRun {
+  readonly events: AsyncGenerator<DriverEvent, void, void>
+  readonly #context: DriverContext
+  readonly #ask: Ask
+  readonly #goesOn: ((step: StepEntry) => boolean) | undefined
+  readonly #stop = new AbortController()
+  readonly #follow: () => void
+  readonly #outcomes = new Map<string, ToolOutcome>()
+  #isAsking = false
+
+  constructor(context: DriverContext, ask: Ask, goesOn: ((step: StepEntry) => boolean) | undefined) {
+    this.#context = context
+    this.#ask = ask
+    this.#goesOn = goesOn
+    this.#follow = () => this.#stop.abort(context.signal.reason)
+    if (context.signal.aborted) this.#follow()
+    else context.signal.addEventListener('abort', this.#follow, { once: true })
+    this.events = this.#drive()
+  }
+
+  async *#drive(): AsyncGenerator<DriverEvent, void, void> {
+    const { keeping, iteration, nextStep } = this.#context
+    const { signal } = this.#stop
+    const journal = [...this.#context.journal]
+    let step = nextStep
     while (!signal.aborted) {
-      const position = positionOf(journal, goesOn)
+      const position = positionOf(journal, this.#goesOn)
       if (position.next === 'finish') {
         yield { type: 'finished', output: position.output }
         return
@@ -50,37 +65,40 @@ export function driveJournal(
         yield { type: 'tool.requested', step: position.step, call: position.call }
         if (signal.aborted) return
         const callId = position.call.id
-        const outcome = outcomes.get(callId)
-        invariant(outcome, `the outcome of ${callId} is submitted before the driver is asked on`)
-        outcomes.delete(callId)
-        journal.push({ kind: 'tool', step: position.step, callId, outcome })
+        journal.push({ kind: 'tool', step: position.step, callId, outcome: this.#outcomeOf(callId) })
         continue
       }
-      isAsking = true
-      const asked = yield* ask({ journal, step, signal })
-      isAsking = false
+      this.#isAsking = true
+      const asked = yield* this.#ask({ journal, step, signal })
+      this.#isAsking = false
       if (asked.type === 'stopped' && !hasTokens(asked.spent)) return
       if (asked.type !== 'step.completed') {
         yield asked
         return
       }
-      const kept = keptOf(asked, context.keeping)
+      const kept = keptOf(asked, keeping)
       yield kept
-      journal.push(entryOf(kept, context.iteration))
+      journal.push(entryOf(kept, iteration))
       step += 1
     }
   }
 
-  const events = drive()
-  return {
-    events,
-    submitToolResult: (callId, outcome) => void outcomes.set(callId, outcome),
-    async cancel(reason) {
-      context.signal.removeEventListener('abort', follow)
-      if (isAsking) stop.abort(new Error(reason))
-      // Waits for the read that is under way, if any, and with it for the model call.
-      await events.return()
-    },
+  #outcomeOf(callId: string): ToolOutcome {
+    const outcome = this.#outcomes.get(callId)
+    invariant(outcome, `the outcome of ${callId} is submitted before the driver is asked on`)
+    this.#outcomes.delete(callId)
+    return outcome
+  }
+
+  submitToolResult(callId: string, outcome: ToolOutcome): void {
+    this.#outcomes.set(callId, outcome)
+  }
+
+  async cancel(reason: string): Promise<void> {
+    this.#context.signal.removeEventListener('abort', this.#follow)
+    if (this.#isAsking) this.#stop.abort(new Error(reason))
+    // Waits for the read that is under way, if any, and with it for the model call.
+    await this.events.return()
   }
 }
 

@@ -27,16 +27,15 @@ export function parseScript(value: JsonValue, pointer: string): Script {
 function parseStep(value: JsonValue, pointer: string): ScriptStep {
   const object = closedObject(value, pointer, ['text', 'calls', 'delayMs', 'fail'])
   const { text, calls, delayMs, fail } = object
-  return {
-    ...(text !== undefined && { text: textAt(text, `${pointer}/text`) }),
-    ...(calls !== undefined && {
-      calls: arrayAt(calls, `${pointer}/calls`, MAX_CALLS).map((call, at) =>
-        parseCall(call, `${pointer}/calls/${at}`),
-      ),
-    }),
-    ...(delayMs !== undefined && { delayMs: delayAt(delayMs, `${pointer}/delayMs`) }),
-    ...(fail !== undefined && { fail: parseFail(fail, `${pointer}/fail`) }),
+  const parsed: ScriptStep = {}
+  if (text !== undefined) parsed.text = textAt(text, `${pointer}/text`)
+  if (calls !== undefined) {
+    const given = arrayAt(calls, `${pointer}/calls`, MAX_CALLS)
+    parsed.calls = given.map((call, at) => parseCall(call, `${pointer}/calls/${at}`))
   }
+  if (delayMs !== undefined) parsed.delayMs = delayAt(delayMs, `${pointer}/delayMs`)
+  if (fail !== undefined) parsed.fail = parseFail(fail, `${pointer}/fail`)
+  return parsed
 }
 
 function parseCall(value: JsonValue, pointer: string): { tool: string; arguments: JsonObject } {

@@ -5,7 +5,7 @@ import { NO_TOKENS } from '../domain/money.ts'
 import type { RequestedCall } from '../domain/tool-call.ts'
 import type { Clock } from '../lib/clock.ts'
 import { newId } from '../lib/id.ts'
-import { type Asked, driveJournal } from './driver-run.ts'
+import { type Ask, type Asked, driveJournal } from './driver-run.ts'
 import { stepsOf } from './journal.ts'
 import { pause } from './pause.ts'
 import { builtInScript, parseScript } from './script.ts'
@@ -28,19 +28,26 @@ export function scriptedDriver(
   scriptOf: (context: DriverContext) => Script = scriptOfInput,
 ): AgentDriver {
   const drive = (context: DriverContext) =>
-    driveJournal(context, async function* ({ journal, step, signal }) {
-      const steps = scriptSteps(() => scriptOf({ ...context, journal }))
-      if (steps instanceof GateError) return agentError(steps.message)
-      const scripted = steps[stepsOf(journal).length]
-      if (scripted === undefined) return { type: 'finished', output: lastText(steps) }
-      yield { type: 'step.started', step, model: MODEL, worstCase: NO_TOKENS }
-      await pause(clock, scripted.delayMs ?? 0, signal)
-      if (signal.aborted) return { type: 'stopped', spent: NO_TOKENS }
-      if (scripted.fail) return { type: 'failed', retryable: false, ...scripted.fail }
-      if (scripted.text) yield { type: 'text', delta: scripted.text }
-      return completed(scripted, step, clock)
-    })
+    driveJournal(context, (question) =>
+      askScript(question, { clock, read: () => scriptOf({ ...context, journal: question.journal }) }),
+    )
   return { id: 'scripted', asksModel: false, start: drive, resume: drive }
+}
+
+async function* askScript(
+  { journal, step, signal }: Parameters<Ask>[0],
+  { clock, read }: { clock: Clock; read: () => Script },
+): AsyncGenerator<DriverEvent, Asked, void> {
+  const steps = scriptSteps(read)
+  if (steps instanceof GateError) return agentError(steps.message)
+  const scripted = steps[stepsOf(journal).length]
+  if (scripted === undefined) return { type: 'finished', output: lastText(steps) }
+  yield { type: 'step.started', step, model: MODEL, worstCase: NO_TOKENS }
+  await pause(clock, scripted.delayMs ?? 0, signal)
+  if (signal.aborted) return { type: 'stopped', spent: NO_TOKENS }
+  if (scripted.fail) return { type: 'failed', retryable: false, ...scripted.fail }
+  if (scripted.text) yield { type: 'text', delta: scripted.text }
+  return completed(scripted, step, clock)
 }
 
 function scriptSteps(read: () => Script): readonly ScriptStep[] | GateError {

@@ -244,9 +244,9 @@ function report(command: PlainCommand): EventBody {
 }
 
 function pick<T, K extends keyof T>(from: T, keys: readonly K[]): Pick<T, K> {
-  return Object.fromEntries(
-    keys.flatMap((key) => (from[key] === undefined ? [] : [[key, from[key]]])),
-  ) as Pick<T, K>
+  const picked: Partial<Pick<T, K>> = {}
+  for (const key of keys) if (from[key] !== undefined) picked[key] = from[key]
+  return picked as Pick<T, K> // what is optional in T may be missing
 }
 
 function beginStep(run: Run, command: Extract<Command, { type: 'begin_step' }>): Decision {
@@ -313,8 +313,10 @@ function endStep(run: Run, command: Extract<Command, { type: 'end_step' }>): Dec
   }
   const events: EventBody[] = [{ type: 'step.completed', data }]
   if (command.text !== '') events.push({ type: 'message.completed', data: { step, text: command.text } })
-  for (const { id, ...call } of calls) {
-    events.push({ type: 'tool.requested', data: { step, toolCallId: id, ...call } })
+  for (const call of calls) {
+    const { id: toolCallId, name, arguments: args, argumentsTruncated, effect } = call
+    const data = { step, toolCallId, name, arguments: args, argumentsTruncated, effect }
+    events.push({ type: 'tool.requested', data })
   }
   events.push(...warnings(run, data))
   return { events }
@@ -339,11 +341,16 @@ function warnings(run: Run, step: EventData['step.completed']): EventBody[] {
 }
 
 function endTool(command: Extract<Command, { type: 'end_tool' }>): Decision {
-  const base = pick(command, ['step', 'toolCallId', 'name', 'durationMs', 'digest'])
-  const { result } = command
-  return result.ok
-    ? { events: [{ type: 'tool.completed', data: { ...base, preview: result.preview } }] }
-    : { events: [{ type: 'tool.failed', data: { ...base, code: result.code, message: result.message } }] }
+  const { step, toolCallId, name, durationMs, digest, result } = command
+  if (result.ok) {
+    const { preview } = result
+    return {
+      events: [{ type: 'tool.completed', data: { step, toolCallId, name, durationMs, preview, digest } }],
+    }
+  }
+  const { code, message } = result
+  const data = { step, toolCallId, name, durationMs, code, message, digest }
+  return { events: [{ type: 'tool.failed', data }] }
 }
 
 const RETRYABLE: ReadonlySet<StatusReason> = new Set([
@@ -389,15 +396,18 @@ function completed(run: Run, command: Extract<Command, { type: 'complete' }>): E
 
 type End = Pick<FinalData, 'state' | 'statusReason' | 'error' | 'stopped'>
 
-function final(run: Run, at: number, end: End): FinalData {
+function final(run: Run, at: number, { state, statusReason, error, stopped }: End): FinalData {
   const chargedMicro = chargeAt(run, at)
   return {
-    ...end,
+    state,
+    statusReason,
+    error,
     output: null,
-    ...(end.state === 'completed' || run.text === null ? {} : { partialOutput: run.text }),
+    ...(state !== 'completed' && run.text !== null && { partialOutput: run.text }),
     delivery: run.pushed === null ? null : { mode: 'branch', ...run.pushed },
     verification: run.verification,
     chargedMicro,
     cost: { credits: creditsCharged(chargedMicro), currency: 'USD', estimated: run.estimated },
+    ...(stopped && { stopped }),
   }
 }

@@ -157,6 +157,9 @@ export type EventBody = { [T in EventType]: { type: T; data: EventData[T] } }[Ev
 /** An event with its place in the run. */
 export type RunEvent = EventBody & { seq: number; at: number }
 
+export const numbered = (body: EventBody, seq: number, at: number): RunEvent =>
+  ({ type: body.type, data: body.data, seq, at }) as RunEvent // type and data stay the pair they were
+
 /** The envelope every reader gets, whichever way it reads. */
 export interface Envelope {
   id: string

@@ -1,6 +1,6 @@
 import type { JournalEntry } from '../domain/agent.ts'
 import { type Command, decide, isRefusal, type Refusal } from '../domain/command.ts'
-import type { EventBody } from '../domain/event.ts'
+import { numbered, type RunEvent } from '../domain/event.ts'
 import type { RunFacts } from '../domain/facts.ts'
 import { type Scope, scopesOf } from '../domain/fairness.ts'
 import { packFold } from '../domain/fold.ts'
@@ -38,14 +38,14 @@ export function step(run: Run, command: Command): Step {
   const decision = decide(run, command)
   if (isRefusal(decision)) return { run, lines: [], refusal: decision }
   if (decision.events.length === 0) return { run, lines: [], refusal: null }
-  const events = decision.events.map((body, i) => ({ ...body, seq: run.lastSeq + i + 1, at: command.at }))
+  const events = decision.events.map((body, i) => numbered(body, run.lastSeq + i + 1, command.at))
   const lines: Line[] = []
   const after = applyAll(run, events, (each, event) => lines.push(lineOf(each, event)))
   return { run: after, lines, refusal: null }
 }
 
 /** The envelope's own fields need no escaping; only what the event says goes through the serialiser. */
-function lineOf(run: Run, event: EventBody & { seq: number; at: number }): Line {
+function lineOf(run: Run, event: RunEvent): Line {
   const id = newId('evt', event.at)
   const { seq, type } = event
   const { mode, id: runId } = run.facts

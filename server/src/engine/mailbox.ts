@@ -112,8 +112,9 @@ export class Mailboxes {
   /** A create and what is to happen with it at once, decided together. Throws `KeyTaken`, INSUFFICIENT_CREDITS. */
   birth(facts: RunFacts, birth: Birth, sendings: readonly Sending[]): Promise<Reply>[] {
     invariant(!this.#boxes.has(facts.id), `run ${facts.id} is created once`)
-    const box: Box = { ...this.#open(facts.id), run: unborn(facts), birth }
-    this.#boxes.set(facts.id, box)
+    const box = this.#open(facts.id)
+    box.run = unborn(facts)
+    box.birth = birth
     return this.#enqueue(box, sendings)
   }
 
@@ -187,12 +188,8 @@ export class Mailboxes {
   }
 
   async #rowOf(box: Box, round: Round): Promise<CommitRow> {
-    const row = commitRow({
-      ...round,
-      expectedClaim: box.holding.claim,
-      birth: box.birth,
-      capOf: this.#options.capOf,
-    })
+    const expectedClaim = box.holding.claim
+    const row = commitRow({ expectedClaim, birth: box.birth, capOf: this.#options.capOf, ...round })
     if (row.events !== null && row.events.length > PACK_BYTES) {
       row.blobHash = await this.#options.storePack(row.events, round.at)
       row.events = null
@@ -281,7 +278,7 @@ function decideEntry(box: Box, round: Round, { sending, resolve, reject }: Entry
   }
   let refusal: Refusal | null = null
   for (const { command, journal = [] } of sending.orders) {
-    const result = step(round.after, { ...command, at: round.at })
+    const result = step(round.after, { at: round.at, ...command })
     refusal = result.refusal
     if (refusal !== null) break
     round.lines.push(...result.lines)

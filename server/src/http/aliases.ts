@@ -54,7 +54,7 @@ function contextOf(body: Fields): Fields {
 function rename(value: unknown, schema: TSchema, at: { pointer: string; problems: Problems }): unknown {
   const properties: Record<string, TSchema> | undefined = schema['properties']
   if (!isFields(value) || properties === undefined) return value
-  const ours = new Map(Object.keys(properties).map((name) => [snakeCase(name), name]))
+  const ours = oursOf(properties)
   const renamed: Fields = {}
   for (const [given, member] of Object.entries(value)) {
     const name = ours.get(given) ?? given
@@ -64,6 +64,17 @@ function rename(value: unknown, schema: TSchema, at: { pointer: string; problems
       inner === undefined ? member : rename(member, inner, { ...at, pointer: `${at.pointer}/${name}` })
   }
   return renamed
+}
+
+/** The names of a schema's fields by their other spelling; schemas live as long as the program. */
+const KNOWN = new WeakMap<object, ReadonlyMap<string, string>>()
+
+function oursOf(properties: Record<string, TSchema>): ReadonlyMap<string, string> {
+  const known = KNOWN.get(properties)
+  if (known !== undefined) return known
+  const ours = new Map(Object.keys(properties).map((name) => [snakeCase(name), name]))
+  KNOWN.set(properties, ours)
+  return ours
 }
 
 const twice = (field: string, name: string, problems: Problems): void =>

@@ -37,7 +37,7 @@ export function greet({ clock }: Gateway, request: FastifyRequest, reply: Fastif
   const requestId = requestIdOf(headerText(request.headers['x-request-id']), clock.now())
   const traceparent = traceparentOf(headerText(request.headers['traceparent']))
   request.visit = { requestId, traceparent, arrivedAt: clock.monotonic(), caller: null, standing: null }
-  reply.headers({ ...SECURITY_HEADERS, 'x-request-id': requestId, traceparent })
+  reply.headers({ 'x-request-id': requestId, traceparent, ...SECURITY_HEADERS })
 }
 
 /** Lets in who may come in, before anything of the body is read. */

@@ -13,7 +13,8 @@ const SUSPICIOUS = /\\u(?:0000|d[89a-f])/i
 export function parseJsonBody(text: string): unknown {
   if (text.trim() === '') return undefined
   const value = parse(text)
-  return clean(value, { depth: 0, mend: SUSPICIOUS.test(text) })
+  check(value, 0)
+  return SUSPICIOUS.test(text) ? mended(value) : value
 }
 
 function parse(text: string): unknown {
@@ -25,19 +26,20 @@ function parse(text: string): unknown {
   }
 }
 
-function clean(value: unknown, at: { depth: number; mend: boolean }): unknown {
-  if (typeof value === 'string') return at.mend ? storable(value) : value
-  if (typeof value !== 'object' || value === null) return value
-  if (at.depth >= MOST_LEVELS) {
+function check(value: unknown, depth: number): void {
+  if (typeof value !== 'object' || value === null) return
+  if (depth >= MOST_LEVELS) {
     throw new GateError('INVALID_REQUEST', `The body is nested more than ${MOST_LEVELS} levels deep.`)
   }
-  const below = { ...at, depth: at.depth + 1 }
-  if (Array.isArray(value)) return value.map((item) => clean(item, below))
   if (Object.hasOwn(value, '__proto__')) {
     throw new GateError('INVALID_REQUEST', 'The body has a field `__proto__`, which is not allowed anywhere.')
   }
-  const entries = Object.entries(value)
-  return Object.fromEntries(
-    entries.map(([key, member]) => [at.mend ? storable(key) : key, clean(member, below)]),
-  )
+  for (const member of Object.values(value)) check(member, depth + 1)
+}
+
+function mended(value: unknown): unknown {
+  if (typeof value === 'string') return storable(value)
+  if (typeof value !== 'object' || value === null) return value
+  if (Array.isArray(value)) return value.map(mended)
+  return Object.fromEntries(Object.entries(value).map(([key, member]) => [storable(key), mended(member)]))
 }

@@ -1,5 +1,4 @@
-import { randomBytes } from 'node:crypto'
-import { newId } from '../lib/id.ts'
+import { newId, randomHex } from '../lib/id.ts'
 import { invalid } from './problems.ts'
 
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/
@@ -15,9 +14,7 @@ export const requestIdOf = (header: string | undefined, at: number): string =>
 
 /** The caller's W3C trace context if it has the right form, else the beginning of a new one. */
 export const traceparentOf = (header: string | undefined): string =>
-  header !== undefined && TRACEPARENT.test(header)
-    ? header
-    : `00-${randomBytes(16).toString('hex')}-${randomBytes(8).toString('hex')}-01`
+  header !== undefined && TRACEPARENT.test(header) ? header : `00-${randomHex(16)}-${randomHex(8)}-01`
 
 const MOST_WAIT_SECONDS = 60
 

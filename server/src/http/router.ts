@@ -65,6 +65,7 @@ function registerEndpoint(
   const checkBody = endpoint.method === 'POST' ? bodyCheck(endpoint.body ?? NOTHING) : undefined
   // The table's types tie a handler to its own endpoint; here every endpoint is treated alike.
   const handle = routing.handlers[endpoint.id] as AnyHandler
+  const names = [...endpoint.path.matchAll(/\{(\w+)\}/g)].map(([, name = '']) => name)
   app.route({
     method: endpoint.method,
     url: fastifyPath(endpoint.path),
@@ -72,7 +73,7 @@ function registerEndpoint(
     async handler(request, reply) {
       checkQuery(request.query)
       const body = checkBody && readBody(endpoint, request, checkBody)
-      const answer = await handle(callOf(endpoint, request, { reply, routing, body }))
+      const answer = await handle(callOf(endpoint, request, { reply, routing, body, names }))
       return send(answer, { request, reply, door: routing.door })
     },
   })
@@ -88,12 +89,10 @@ function readBody(endpoint: Endpoint, request: FastifyRequest, check: Check): un
 function callOf(
   endpoint: Endpoint,
   request: FastifyRequest,
-  { reply, routing, body }: { reply: FastifyReply; routing: Routing; body: unknown },
+  { reply, routing, body, names }: { reply: FastifyReply; routing: Routing; body: unknown; names: string[] },
 ): Call {
   const { visit, headers } = request
-  const params = Object.fromEntries(
-    [...endpoint.path.matchAll(/\{(\w+)\}/g)].map(([, name = '']) => [name, pathParameter(request, name)]),
-  )
+  const params = Object.fromEntries(names.map((name) => [name, pathParameter(request, name)]))
   const call = {
     caller: visit.caller,
     params,

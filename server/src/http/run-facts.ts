@@ -39,8 +39,8 @@ export function orderFacts(body: OrderBody, from: Submission, house: House): Run
   checkCommon(body, from, { agent, problems })
   problems.throwIfAny()
   return {
-    ...commonFacts(body, from, { agent, prices: house.prices }),
     input: body.taskPrompt,
+    ...commonFacts(body, from, { agent, prices: house.prices }),
     order: {
       id: newId('wo', from.at),
       taskPrompt: body.taskPrompt,
@@ -65,7 +65,7 @@ export function runFacts(body: RunBody, from: Submission, house: House): RunFact
   }
   checkCommon(body, from, { agent, problems })
   problems.throwIfAny()
-  return { ...commonFacts(body, from, { agent, prices: house.prices }), input: asked.input, order: null }
+  return { input: asked.input, order: null, ...commonFacts(body, from, { agent, prices: house.prices }) }
 }
 
 /** The facts of a run that repeats a final one, at today's prices. */

@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 
-export const sha256 = (data: string | Uint8Array): string => createHash('sha256').update(data).digest('hex')
+export const sha256 = (data: string | Uint8Array): string => hash('sha256', data)
 
 /** Canonical JSON for hashing: keys sorted by UTF-16 code units, no white space (the rules of RFC 8785). */
 export function canonicalJson(value: unknown): string {

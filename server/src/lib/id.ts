@@ -6,6 +6,7 @@ const PAIRS = Array.from(
   { length: 1024 },
   (_, bits) => ALPHABET.charAt(bits >> 5) + ALPHABET.charAt(bits & 31),
 )
+const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))
 const POOL = new DataView(new ArrayBuffer(16 * 1024))
 let used = POOL.byteLength
 
@@ -17,6 +18,14 @@ function draw(count: number): number {
   }
   used += count
   return used - count
+}
+
+/** Random bytes in lower-case hexadecimal digits, two for each. */
+export function randomHex(bytes: number): string {
+  const at = draw(bytes)
+  let text = ''
+  for (let i = 0; i < bytes; i++) text += HEX[POOL.getUint8(at + i)]
+  return text
 }
 
 /** 64 random bits. */

@@ -145,7 +145,7 @@ function runStatement<Row extends object>(
   values: readonly unknown[],
 ): Promise<Row[]> {
   const named = typeof statement === 'string' ? { text: statement } : statement
-  return wrapErrors(async () => (await on.query({ ...named, values: [...values] })).rows)
+  return wrapErrors(async () => (await on.query({ values: [...values], ...named })).rows)
 }
 
 /** Rolls back after any failure; what the rollback itself says is less telling than what made it necessary. */

@@ -73,7 +73,7 @@ interface SubmittingCall {
 async function submit(gateway: Gateway, call: SubmittingCall, facts: RunFacts): Promise<Answer> {
   const { run, replayed } = await gateway.engine.createRun(facts, { idempotency: call.mark })
   const shown = await awaitRun(gateway, call, run)
-  const headers = { ...waitHeaders(call), ...(replayed && REPLAYED), location: `/v1/runs/${run.facts.id}` }
+  const headers = { location: `/v1/runs/${run.facts.id}`, ...waitHeaders(call), ...(replayed && REPLAYED) }
   return { status: 201, body: presentRun(shown), headers }
 }
 
