@@ -9,7 +9,7 @@ import { scopesOf } from '../server/src/domain/fairness.ts'
 import { Flushers } from '../server/src/engine/flushers.ts'
 import { systemClock } from '../server/src/lib/clock.ts'
 import { newId, randomInt64 } from '../server/src/lib/id.ts'
-import type { CommitRow } from '../server/src/storage/commit.ts'
+import type { CommitRow } from '../server/src/storage/commit-row.ts'
 import { openDatabase } from '../server/src/storage/database.ts'
 import type { RunRows } from './run-rows.ts'
 

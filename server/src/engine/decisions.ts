@@ -16,7 +16,7 @@ import type {
   JournalRow,
   LaneChange,
   LedgerRow,
-} from '../storage/commit.ts'
+} from '../storage/commit-row.ts'
 
 /** An event as it stands in the log and goes to every reader: its envelope as one line of JSON. */
 export interface Line {

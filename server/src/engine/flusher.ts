@@ -7,14 +7,8 @@
  */
 import { setImmediate } from 'node:timers/promises'
 import type { Clock } from '../lib/clock.ts'
-import {
-  type Cause,
-  type CommitRow,
-  classify,
-  commitBatch,
-  type Verdict,
-  WRITER_SETTINGS,
-} from '../storage/commit.ts'
+import { type Cause, classify, commitBatch, type Verdict, WRITER_SETTINGS } from '../storage/commit.ts'
+import type { CommitRow } from '../storage/commit-row.ts'
 import type { Database, DedicatedConnection } from '../storage/database.ts'
 import { DatabaseError } from '../storage/database-error.ts'
 

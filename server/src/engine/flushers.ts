@@ -1,4 +1,4 @@
-import { type CommitRow, isLight } from '../storage/commit.ts'
+import { type CommitRow, isLight } from '../storage/commit-row.ts'
 import { type Answer, Flusher, type FlusherOptions } from './flusher.ts'
 
 /** What locks accounts and places goes one way: beside it steps are written without waiting for those locks. */
