@@ -13,7 +13,7 @@ const REQUIRE =
   "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);"
 
 /** Says of a file that only its beginning comes from somewhere: of packages, maps would be most of what Node reads. */
-const NO_MAP = `//# sourceMappingURL=data:application/json;base64,${Buffer.from(
+const NO_MAP = `//# ${'sourceMappingURL'}=data:application/json;base64,${Buffer.from(
   JSON.stringify({ version: 3, sources: [''], mappings: 'AAAA' }),
 ).toString('base64')}`
 

@@ -172,6 +172,8 @@ table lane with (fillfactor=50)
   virtual_time double precision not null default 0
   constraint lane_pkey PRIMARY KEY (organization_id, mode, tenant_id, agent)
   constraint lane_weight_check CHECK ((weight > (0)::double precision))
+  CREATE INDEX lane_virtual_time ON lane USING btree (virtual_time)
+  CREATE INDEX lane_waiting ON lane USING btree (organization_id, mode, agent, tag) WHERE (queued > 0)
 
 table late_usage
   run_id text not null

@@ -53,7 +53,10 @@ function lineOf(run: Run, event: RunEvent): Line {
   return { seq, id, type, text: `${head},"seq":${seq},"data":${storableJson(publicData(run, event))}}` }
 }
 
-/** How many runs may be at work in a scope at once; `NO_CAP` where nothing limits them. */
+/**
+ * How many runs may be at work in a scope at once; `NO_CAP` where nothing limits them. Tenants have one cap for all, which is
+ * asked for with an empty key, too.
+ */
 export type CapOf = (scope: Scope) => number
 
 /** The largest count that storage takes. */

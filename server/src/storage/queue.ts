@@ -14,48 +14,98 @@ export interface Queue {
   virtualTime: number
 }
 
-interface LaneRow {
+/** What the runs of an organisation by one agent wait for together. */
+interface Place {
   organization_id: string
   mode: string
-  tenant_id: string
   agent: string
+}
+
+interface LaneRow extends Place {
+  tenant_id: string
   queued: number
   tag: number
   weight: number
+  /** Of its tenant. */
+  at_work: number
+  virtual_time: number
 }
 
-/** The lanes that wait and that no cap stops, earliest tag first. */
+/**
+ * The lanes that wait and that no cap stops, earliest tag first. Costs as much as there are organisations with waiting
+ * runs, and tenants at their cap, however many lanes and runs wait behind them.
+ */
 export async function readQueue(db: Db, capOf: (scope: Scope) => number): Promise<Queue> {
-  const waiting = await db.query<LaneRow>({
-    name: 'read_lanes',
-    text: `select organization_id, mode, tenant_id, agent, queued, tag, weight from lane where queued > 0 order by tag`,
-  })
-  if (waiting.length === 0) return { lanes: [], waiting: new Set(), room: new Map(), virtualTime: 0 }
-  const counts = await db.query<{ scope: string; running: number }>({
-    name: 'read_capacity',
-    text: 'select scope, running from capacity where running > 0',
-  })
-  const [clock] = await db.query<{ virtual_time: number }>({
-    name: 'read_virtual_time',
-    text: 'select coalesce(max(virtual_time), 0) as virtual_time from lane',
-  })
-  const running = new Map(counts.map((row) => [row.scope, row.running]))
+  const places = await listPlaces(db)
   const room = new Map<string, number>()
-  const all = waiting.map(laneOf)
-  const lanes = all.filter((lane) =>
-    scopesOf(lane).every((scope) => {
-      const left = room.get(scope.key) ?? capOf(scope) - (running.get(scope.key) ?? 0)
-      room.set(scope.key, left)
-      return left > 0
-    }),
+  const waiting = new Set(
+    places.map(({ organization_id: organizationId, mode }) => organizationScope({ organizationId, mode })),
   )
-  return {
-    lanes: lanes.slice(0, LANE_HEADS),
-    waiting: new Set(all.map(organizationScope)),
-    room,
-    virtualTime: clock?.virtual_time ?? 0,
+  const scopes = new Map(places.flatMap(sharedScopes).map((scope) => [scope.key, scope]))
+  const running = scopes.size === 0 ? new Map() : await countAtWork(db, [...scopes.keys()])
+  for (const [key, scope] of scopes) room.set(key, capOf(scope) - (running.get(key) ?? 0))
+  const open = places.filter((place) => sharedScopes(place).every(({ key }) => (room.get(key) ?? 0) > 0))
+  if (open.length === 0) return { lanes: [], waiting, room, virtualTime: 0 }
+  const tenantCap = capOf({ kind: 'tenant', key: '' })
+  const heads = await listLaneHeads(db, open, tenantCap)
+  for (const head of heads) {
+    const tenant = scopesOf(laneOf(head)).find(({ kind }) => kind === 'tenant')
+    if (tenant !== undefined) room.set(tenant.key, tenantCap - head.at_work)
   }
+  return { lanes: heads.map(laneOf), waiting, room, virtualTime: heads[0]?.virtual_time ?? 0 }
 }
+
+/** Steps from one place to the next in the index, over all the lanes of each. */
+const listPlaces = (db: Db): Promise<Place[]> =>
+  db.query({
+    name: 'list_places',
+    text: `
+      with recursive place as (
+        (select organization_id, mode, agent from lane where queued > 0
+          order by organization_id, mode, agent limit 1)
+        union all
+        select following.* from place, lateral (
+          select organization_id, mode, agent from lane
+          where queued > 0 and (organization_id, mode, agent) > (place.organization_id, place.mode, place.agent)
+          order by organization_id, mode, agent limit 1
+        ) as following
+      )
+      select * from place`,
+  })
+
+async function countAtWork(db: Db, scopes: readonly string[]): Promise<Map<string, number>> {
+  const rows = await db.query<{ scope: string; running: number }>(
+    { name: 'count_at_work', text: 'select scope, running from capacity where scope = any($1)' },
+    [scopes],
+  )
+  return new Map(rows.map((row) => [row.scope, row.running]))
+}
+
+const listLaneHeads = (db: Db, places: readonly Place[], tenantCap: number): Promise<LaneRow[]> =>
+  db.query(
+    {
+      name: 'list_lane_heads',
+      text: `
+        select head.*, (select virtual_time from lane order by virtual_time desc limit 1) as virtual_time
+        from unnest($1::text[], $2::text[], $3::text[]) as place (organization_id, mode, agent), lateral (
+          select lane.organization_id, lane.mode, lane.agent, tenant_id, queued, tag, weight,
+            coalesce(capacity.running, 0) as at_work
+          from lane left join capacity
+            on capacity.scope = lane.organization_id || '/' || lane.mode || '/tenant/' || lane.tenant_id
+          where lane.organization_id = place.organization_id and lane.mode = place.mode and lane.agent = place.agent
+            and queued > 0 and coalesce(capacity.running, 0) < $4
+          order by tag limit $5
+        ) as head
+        order by tag limit $5`,
+    },
+    [
+      places.map((place) => place.organization_id),
+      places.map(({ mode }) => mode),
+      places.map(({ agent }) => agent),
+      tenantCap,
+      LANE_HEADS,
+    ],
+  )
 
 const laneOf = (row: LaneRow): Lane => ({
   organizationId: row.organization_id,
@@ -66,6 +116,10 @@ const laneOf = (row: LaneRow): Lane => ({
   tag: row.tag,
   weight: row.weight,
 })
+
+/** Those of all its lanes; each tenant has one more. */
+const sharedScopes = ({ organization_id: organizationId, mode, agent }: Place): Scope[] =>
+  scopesOf({ organizationId, mode, tenantId: '', agent })
 
 /** How many runs of the same lane stand before a queued run, plus one. */
 export async function findQueuePosition(db: Db, { facts }: Run): Promise<number> {
@@ -160,7 +214,8 @@ export async function countQueued(db: Db, organizationId: string, mode: string):
   const [row] = await db.query<{ queued: number }>(
     {
       name: 'count_queued',
-      text: 'select coalesce(sum(queued), 0)::int as queued from lane where organization_id = $1 and mode = $2',
+      text: `select coalesce(sum(queued), 0)::int as queued from lane
+        where organization_id = $1 and mode = $2 and queued > 0`,
     },
     [organizationId, mode],
   )

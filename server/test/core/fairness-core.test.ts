@@ -132,6 +132,46 @@ describe('a queue', () => {
     expect(read[0]?.rows).toBeLessThan(100)
   })
 
+  test('in thousands of lanes behind a full organisation, agent or tenant is stepped over by claims', async () => {
+    const [full, busy, open] = [
+      await room.organization(),
+      await room.organization(),
+      await room.organization(),
+    ]
+    await room.database.query(
+      `insert into lane (organization_id, mode, tenant_id, agent, queued, tag)
+       select organization_id, 'live', 't' || n, agent, 1, 0
+       from (values ($1, 'coder'), ($2, 'coder')) as place (organization_id, agent), generate_series(1, 5000) as n
+       union all select $2, 'live', '', 'reviewer', 1, 7
+       union all select $3, 'live', 't' || n, 'coder', 1, n from generate_series(1, 40) as n`,
+      [full, busy, open],
+    )
+    const full40 = Array.from({ length: 39 }, (_, i) => `${open}/live/tenant/t${i + 1}`)
+    await room.database.query(
+      'insert into capacity (scope, running) select scope, 2 from unnest($1::text[]) as scope',
+      [[`${full}/live`, `${busy}/live/agent/coder`, ...full40]],
+    )
+    const capOf = ({ kind, key }: { kind: string; key: string }): number =>
+      kind === 'tenant' || key === `${full}/live` || key === `${busy}/live/agent/coder` ? 2 : 1_000
+    const { found, rows } = await room.database.inTransaction(async (tx) => {
+      const queue = await readQueue(tx, capOf)
+      const [read] = await tx.query<{ rows: number }>(
+        `select sum(seq_tup_read + idx_tup_fetch)::int as rows from pg_stat_xact_user_tables
+         where relname in ('lane', 'capacity')`,
+      )
+      return { found: queue, rows: read?.rows }
+    })
+    expect(
+      found.lanes.map(({ organizationId, tenantId, agent }) => [organizationId, tenantId, agent]),
+    ).toEqual([
+      [busy, '', 'reviewer'],
+      [open, 't40', 'coder'],
+    ])
+    expect([...found.waiting].toSorted()).toEqual([full, busy, open].map((id) => `${id}/live`).toSorted())
+    expect(found.room.get(`${open}/live/tenant/t40`)).toBe(2)
+    expect(rows).toBeLessThan(200)
+  })
+
   test('is not overtaken by runs that are created while places become free', async () => {
     const organization = await room.organization()
     const order: RunFacts[] = []
