@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { findHierarchy } from './limits.ts'
+import { findHierarchy, groupsIn } from './limits.ts'
 
 const V2 = '30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate'
 const V1 = [
@@ -33,4 +33,8 @@ test('in a container whose mount begins at its own group the path is not repeate
 
 test('without control groups there is no place', () => {
   expect(findHierarchy('22 1 8:1 / / rw - ext4 /dev/sda1 rw', '')).toBeUndefined()
+})
+
+test('a group that another server has removed meanwhile holds nothing', () => {
+  expect(groupsIn('/sys/fs/cgroup/agentgate-gone')).toEqual([])
 })

@@ -6,7 +6,7 @@
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import type { JailLimits, LimitMechanism } from './command.ts'
 import { isStale, processMark } from './process-mark.ts'
 
@@ -230,15 +230,23 @@ function processesOf(group: string): number[] {
   }
 }
 
-function removeGroup(group: string): void {
-  if (!existsSync(group)) return
-  for (const entry of readdirSync(group, { withFileTypes: true })) {
-    if (entry.isDirectory()) removeGroup(join(group, entry.name))
+/** The groups in this one; none where it is gone, which it may be at any moment: other servers clean up, too. */
+export function groupsIn(group: string): string[] {
+  try {
+    const entries = readdirSync(group, { withFileTypes: true })
+    return entries.filter((entry) => entry.isDirectory()).map(({ name }) => join(group, name))
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return []
+    throw error
   }
+}
+
+function removeGroup(group: string): void {
+  for (const inner of groupsIn(group)) removeGroup(inner)
   try {
     rmdirSync(group)
   } catch {
-    // A process in it is still dying; the next start removes it.
+    // It is gone, or a process in it is still dying; the next start removes it.
   }
 }
 
@@ -248,10 +256,10 @@ export function removeStaleGroups(): void {
   if (hierarchy === undefined) return
   const parents = hierarchy.mechanism === 'cgroup2' ? delegated(hierarchy.folders[0]) : hierarchy.folders
   for (const parent of parents) {
-    for (const name of existsSync(parent) ? readdirSync(parent) : []) {
+    for (const group of groupsIn(parent)) {
+      const name = basename(group)
       if (!name.startsWith('agentgate-') || !isStale(name.slice('agentgate-'.length))) continue
-      const group = join(parent, name)
-      killGroups([group, ...readdirSync(group).map((slot) => join(group, slot))])
+      killGroups([group, ...groupsIn(group)])
       removeGroup(group)
     }
   }
