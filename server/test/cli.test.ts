@@ -156,6 +156,16 @@ describe('start', () => {
     expect(await readdir(folder)).toEqual(['thesis.txt'])
   })
 
+  test.each(['/proc/agentgate/data', '/etc/hostname/data'])(
+    'is refused where there can be none: %s',
+    async (folder) => {
+      const outcome = await command(['start'], { AGENTGATE_DATA_DIR: folder, PORT: '0' })
+      expect(outcome.err).toContain(`There can be no data folder ${folder}`)
+      expect(outcome.err).toContain('AGENTGATE_DATA_DIR')
+      expect(outcome.code).toBe(1)
+    },
+  )
+
   test('a port in use is a sentence, and the first keys are not lost', async () => {
     const other = createServer().listen(0, '127.0.0.1')
     await once(other, 'listening')

@@ -1,5 +1,6 @@
 import { readdirSync } from 'node:fs'
 import { GateError } from '../domain/error.ts'
+import { makeOwnFolder } from '../lib/own-folder.ts'
 
 /** What a start makes in its data folder; one of these is enough to tell that the folder is ours. */
 const OURS = new Set(['postgresql', 'master.key', 'first-keys.env', 'work'])
@@ -25,4 +26,19 @@ export function refuseForeignFolder(dataDir: string): void {
   throw new GateError('CONFLICT', `${dataDir} is not a data folder of AgentGate: it holds ${foreign}.`, {
     hint: 'Name an empty or a new folder in AGENTGATE_DATA_DIR.',
   })
+}
+
+/** Makes the folder, or finds it. Throws `GateError` CONFLICT as above, INVALID_VALUE where there can be no such folder. */
+export async function makeDataFolder(dataDir: string): Promise<void> {
+  try {
+    refuseForeignFolder(dataDir)
+    await makeOwnFolder(dataDir)
+  } catch (cause) {
+    if (cause instanceof GateError) throw cause
+    const why = cause instanceof Error ? cause.message : String(cause)
+    throw new GateError('INVALID_VALUE', `There can be no data folder ${dataDir}: ${why}.`, {
+      hint: 'Name a folder that can be written in AGENTGATE_DATA_DIR.',
+      cause,
+    })
+  }
 }

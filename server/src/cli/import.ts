@@ -1,13 +1,12 @@
 import { access } from 'node:fs/promises'
 import { readConfig } from '../config.ts'
 import { notFound } from '../domain/error.ts'
-import { makeOwnFolder } from '../lib/own-folder.ts'
 import { databaseClock } from '../storage/database-clock.ts'
 import { importDatabase } from '../storage/import.ts'
 import { MIGRATIONS, migrate } from '../storage/migrate.ts'
 import type { Context } from './context.ts'
 import { openDataDatabase } from './data-database.ts'
-import { refuseForeignFolder } from './data-folder.ts'
+import { makeDataFolder, refuseForeignFolder } from './data-folder.ts'
 import { EXIT } from './failure.ts'
 
 export async function importFrom({ environment, terminal }: Context, file: string): Promise<number> {
@@ -16,7 +15,7 @@ export async function importFrom({ environment, terminal }: Context, file: strin
   await access(file).catch(() => {
     throw notFound(`The file ${file}`)
   })
-  await makeOwnFolder(config.dataDir)
+  await makeDataFolder(config.dataDir)
   await using opened = await openDataDatabase(config, { mayJoin: false })
   const { database } = opened
   await migrate(database, MIGRATIONS)

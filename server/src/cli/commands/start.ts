@@ -5,7 +5,7 @@ import { type Config, readConfig } from '../../config.ts'
 import type { FirstSecrets } from '../../founding.ts'
 import { VERSION } from '../../version.ts'
 import type { Context, OutputOptions } from '../context.ts'
-import { refuseForeignFolder } from '../data-folder.ts'
+import { makeDataFolder } from '../data-folder.ts'
 import { EXIT } from '../failure.ts'
 import { findFirstKey, firstKeysPath, KEY_NAMES, writeFirstKeys } from '../first-keys.ts'
 import { logLines } from '../log-lines.ts'
@@ -28,7 +28,7 @@ interface StartOptions extends OutputOptions {
 async function start(context: Context, options: StartOptions): Promise<number> {
   const { role = context.environment['AGENTGATE_ROLE'] } = options
   const config = readConfig({ ...context.environment, AGENTGATE_ROLE: role })
-  refuseForeignFolder(config.dataDir)
+  await makeDataFolder(config.dataDir)
   const stop = watchStopSignals(context.host, { watchParent: context.settings.isUnderNpm })
   const { startApp } = await import('../../app.ts')
   let secrets: FirstSecrets | undefined
