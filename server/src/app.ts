@@ -28,11 +28,11 @@ import { type Database, openDatabase } from './storage/database.ts'
 import { databaseClock } from './storage/database-clock.ts'
 import { Disk } from './storage/disk.ts'
 import { durabilityWarnings } from './storage/durability.ts'
-import { joinEmbeddedPostgres } from './storage/embedded-guest.ts'
 import { startEmbeddedPostgres } from './storage/embedded-postgres.ts'
 import { findEventLine } from './storage/event-lines.ts'
 import type { Installation } from './storage/installation.ts'
 import { MIGRATIONS, migrate } from './storage/migrate.ts'
+import { openAsGuest, openAtUrl } from './storage/open-patiently.ts'
 import { findHeldRun } from './storage/runs.ts'
 import { Wake } from './storage/wake.ts'
 import { deleteWorker, listWorkers, type WorkerRow } from './storage/workers.ts'
@@ -307,14 +307,13 @@ async function openStorage(
   const options = { maxReaders: 8, statementTimeoutMs: 30_000 }
   if (config.databaseUrl !== null) {
     return {
-      database: rooms.use(await openDatabase(config.databaseUrl.reveal(), options)),
+      database: rooms.use(await openAtUrl(config.databaseUrl.reveal(), options)),
       isEmbedded: false,
     }
   }
   const dataDir = join(config.dataDir, 'postgresql')
   if (config.role === 'worker') {
-    const guest = await joinEmbeddedPostgres(dataDir)
-    return { database: rooms.use(await openDatabase(guest, options)), isEmbedded: true }
+    return { database: rooms.use(await openAsGuest(dataDir, options)), isEmbedded: true }
   }
   const embedded = rooms.use(
     await startEmbeddedPostgres({

@@ -67,6 +67,22 @@ test('a worker on a folder where nothing runs is refused, with the way out', asy
   })
 })
 
+test('a worker waits for the gateway of its folder, which may be starting', async () => {
+  const folder = await newFolder()
+  const own = { AGENTGATE_DATA_DIR: folder }
+  const first = await start(own)
+  await keepSocket(folder)
+  await first[Symbol.asyncDispose]()
+  const joining = start({ ...own, AGENTGATE_ROLE: 'worker', PORT: '' })
+  joining.catch(() => undefined)
+  await using gateway = await start({ ...own, AGENTGATE_ROLE: 'api' })
+  await using worker = await joining
+  const client = new AgentGate({ apiKey: first.firstSecrets?.testKey.reveal() ?? '', baseUrl: gateway.url })
+  const run = await client.runs.create({ agent: 'scripted', input: 'x' })
+  expect(await client.runs.wait(run.id)).toMatchObject({ state: 'completed' })
+  expect(worker.firstSecrets).toBeNull()
+})
+
 test('a second gateway that is no worker is still refused', async () => {
   await expect(start()).rejects.toMatchObject({ code: 'CONFLICT' })
 })
