@@ -19,26 +19,35 @@ export function findForeignEntry(dataDir: string): string | undefined {
   return entries.find((name) => !HARMLESS.has(name))
 }
 
-/** Throws `GateError` CONFLICT before anything is written between somebody's own files. */
+/**
+ * Before anything is written between somebody's own files. Throws `GateError` CONFLICT, and INVALID_VALUE where there can be
+ * no such folder.
+ */
 export function refuseForeignFolder(dataDir: string): void {
-  const foreign = findForeignEntry(dataDir)
+  let foreign: string | undefined
+  try {
+    foreign = findForeignEntry(dataDir)
+  } catch (error) {
+    throw impossible(dataDir, error)
+  }
   if (foreign === undefined) return
   throw new GateError('CONFLICT', `${dataDir} is not a data folder of AgentGate: it holds ${foreign}.`, {
     hint: 'Name an empty or a new folder in AGENTGATE_DATA_DIR.',
   })
 }
 
-/** Makes the folder, or finds it. Throws `GateError` CONFLICT as above, INVALID_VALUE where there can be no such folder. */
+/** Makes the folder, or finds it. Throws as above. */
 export async function makeDataFolder(dataDir: string): Promise<void> {
-  try {
-    refuseForeignFolder(dataDir)
-    await makeOwnFolder(dataDir)
-  } catch (cause) {
-    if (cause instanceof GateError) throw cause
-    const why = cause instanceof Error ? cause.message : String(cause)
-    throw new GateError('INVALID_VALUE', `There can be no data folder ${dataDir}: ${why}.`, {
-      hint: 'Name a folder that can be written in AGENTGATE_DATA_DIR.',
-      cause,
-    })
-  }
+  refuseForeignFolder(dataDir)
+  await makeOwnFolder(dataDir).catch((error: unknown) => {
+    throw impossible(dataDir, error)
+  })
+}
+
+function impossible(dataDir: string, cause: unknown): GateError {
+  const why = cause instanceof Error ? cause.message : String(cause)
+  return new GateError('INVALID_VALUE', `There can be no data folder ${dataDir}: ${why}.`, {
+    hint: 'Name a folder that can be written in AGENTGATE_DATA_DIR.',
+    cause,
+  })
 }

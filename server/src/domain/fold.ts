@@ -1,7 +1,7 @@
 import { storableJson } from '../lib/text.ts'
 import type { RunFacts } from './facts.ts'
 import type { Outcome, Run, RunFold } from './run.ts'
-import { BLANK_FOLD, withFold } from './run.ts'
+import { BLANK_FOLD, unborn } from './run.ts'
 
 /** The part of a fold that storage keeps as one text; what has a column or a table of its own is not in it. */
 export type PackedFold = Partial<Omit<RunFold, 'state' | 'statusReason' | 'lastSeq' | 'outcome'>>
@@ -36,5 +36,5 @@ export function unpackRun(facts: RunFacts, stored: StoredRun): Run {
   const packed: PackedFold = JSON.parse(stored.fold)
   const outcome: Outcome | null = stored.outcome === null ? null : JSON.parse(stored.outcome)
   const { state, statusReason, lastSeq } = stored
-  return withFold(facts, { ...BLANK_FOLD, ...packed, state, statusReason, lastSeq, outcome })
+  return Object.assign(unborn(facts), packed, { state, statusReason, lastSeq, outcome })
 }

@@ -5,8 +5,9 @@
  * ids that the fenced write of `run` returned), 3 (a row changes only on the `last_seq` and claim it was decided on),
  * 6 and the caps (accounts and capacities that are asked for something are locked, in order, before anything is written).
  *
- * A batch takes only the parts it has rows for: each part that is there costs PostgreSQL time, rows or not. So there are
- * several statements, each prepared when it is first needed; the parts and their order are the same in all.
+ * A part costs PostgreSQL time also where it has no rows. So the decision that goes alone takes only the parts that it
+ * needs, a batch of steps only those of steps, and every other batch takes all. Each combination is a statement, prepared
+ * for a connection when it is first needed; more of them would cost more memory (half a megabyte each) than they save.
  */
 import {
   CAPACITY,
@@ -48,6 +49,7 @@ const HAS: Readonly<Record<Part, (row: CommitRow) => boolean>> = {
 }
 
 const PARTS = Object.keys(HAS) as Part[] // keys of a record of parts
+const OF_STEPS: readonly Part[] = ['changes', 'journal']
 
 export interface FilledStatement extends NamedStatement {
   values: unknown[]
@@ -55,9 +57,14 @@ export interface FilledStatement extends NamedStatement {
 
 /** The statement for this batch, with what it takes. */
 export function statementFor(epoch: number, rows: readonly CommitRow[]): FilledStatement {
-  const parts = PARTS.filter((part) => rows.some(HAS[part]))
-  const { name, text, sources } = preparedFor(parts)
+  const { name, text, sources } = preparedFor(partsFor(rows))
   return { name, text, values: [epoch, ...sources.flatMap((source) => source.values(rows))] }
+}
+
+function partsFor(rows: readonly CommitRow[]): readonly Part[] {
+  const needed = PARTS.filter((part) => rows.some(HAS[part]))
+  if (rows.length === 1) return needed
+  return needed.every((part) => OF_STEPS.includes(part)) ? OF_STEPS : PARTS
 }
 
 interface Prepared extends NamedStatement {

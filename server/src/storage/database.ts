@@ -144,8 +144,11 @@ function runStatement<Row extends object>(
   statement: string | NamedStatement,
   values: readonly unknown[],
 ): Promise<Row[]> {
-  const named = typeof statement === 'string' ? { text: statement } : statement
-  return wrapErrors(async () => (await on.query({ values: [...values], ...named })).rows)
+  const query =
+    typeof statement === 'string'
+      ? { text: statement, values: [...values] }
+      : { name: statement.name, text: statement.text, values: [...values] }
+  return wrapErrors(async () => (await on.query(query)).rows)
 }
 
 /** Rolls back after any failure; what the rollback itself says is less telling than what made it necessary. */

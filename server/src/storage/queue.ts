@@ -32,8 +32,8 @@ interface LaneRow extends Place {
 }
 
 /**
- * The lanes that wait and that no cap stops, earliest tag first. Costs as much as there are organisations with waiting
- * runs, and tenants at their cap, however many lanes and runs wait behind them.
+ * The lanes that wait and that no cap stops, earliest tag first. Costs as much as there are organisations and agents with
+ * waiting runs, 256 lanes of each that has room, and the lanes of full tenants before them; nothing for any other lane.
  */
 export async function readQueue(db: Db, capOf: (scope: Scope) => number): Promise<Queue> {
   const places = await listPlaces(db)
@@ -41,8 +41,9 @@ export async function readQueue(db: Db, capOf: (scope: Scope) => number): Promis
   const waiting = new Set(
     places.map(({ organization_id: organizationId, mode }) => organizationScope({ organizationId, mode })),
   )
+  if (places.length === 0) return { lanes: [], waiting, room, virtualTime: 0 }
   const scopes = new Map(places.flatMap(sharedScopes).map((scope) => [scope.key, scope]))
-  const running = scopes.size === 0 ? new Map() : await countAtWork(db, [...scopes.keys()])
+  const running = await countAtWork(db, [...scopes.keys()])
   for (const [key, scope] of scopes) room.set(key, capOf(scope) - (running.get(key) ?? 0))
   const open = places.filter((place) => sharedScopes(place).every(({ key }) => (room.get(key) ?? 0) > 0))
   if (open.length === 0) return { lanes: [], waiting, room, virtualTime: 0 }
