@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { RunId } from '../../src/domain/facts.ts'
 import { ClaimLost, type Performer } from '../../src/domain/performer.ts'
 import type { Run } from '../../src/domain/run.ts'
+import { systemClock } from '../../src/lib/clock.ts'
 import { DatabaseError } from '../../src/storage/database-error.ts'
 import {
   type EngineRoom,
@@ -331,4 +332,22 @@ test('a run that only somebody who is gone could stop is canceled by the next cl
   expect(run).toMatchObject({ state: 'canceled', outcome: { stopped: { how: 'fenced' } } })
   expect(forgotten).toEqual([facts.id])
   await dead[Symbol.asyncDispose]()
+})
+
+test('a run that was handed back and whose time is over is ended by the sweep, and what it left goes', async () => {
+  const facts = factsOf(await room.organization())
+  const hours = 2 * 60 * 60 * 1_000
+  const early = { ...systemClock, now: () => systemClock.now() - hours }
+  const gated = gatedPerformer(patient)
+  const before = await room.engine({ performer: gated, clock: early })
+  await before.create({ ...facts, createdAt: early.now() })
+  await gated.entered(facts.id)
+  await before[Symbol.asyncDispose]()
+  const forgotten: RunId[] = []
+  const forget = async (run: Run): Promise<void> => void forgotten.push(run.facts.id)
+  await using api = await room.engine({ slots: 0, performer: { ...patient, forget } })
+  await api.engine.rounds.sweep.tick()
+  const run = await storedRun(room.database, facts.id as RunId)
+  expect(run).toMatchObject({ state: 'failed', statusReason: 'limit_time' })
+  expect(forgotten).toEqual([facts.id])
 })
