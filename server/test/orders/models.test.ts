@@ -59,7 +59,7 @@ const run = (story: string) => cases.run({ repository, story, gatePlan: ANSWERED
 
 /** How often the model was asked in one story. */
 const askedIn = (story: string): number =>
-  cases.here.model.requests.filter(({ body }) => JSON.stringify(body).includes(`#${story}`)).length
+  cases.here.model.requests.filter(({ body }) => new RegExp(`#${story}\\b`).test(JSON.stringify(body))).length
 
 describe.concurrent('a model that fails for a while', () => {
   test.each([
