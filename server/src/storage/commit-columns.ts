@@ -21,41 +21,16 @@ interface Column<T> {
   encode(all: readonly T[]): Buffer
 }
 
-const text = <T>(name: string, of: (one: T) => string | null): Column<T> => ({
-  name,
-  type: 'text',
-  encode: (all) => textArray(all.map(of)),
-})
+const columnOf =
+  <V>(type: string, array: (values: readonly V[]) => Buffer) =>
+  <T>(name: string, of: (one: T) => V): Column<T> => ({ name, type, encode: (all) => array(all.map(of)) })
 
-const int4 = <T>(name: string, of: (one: T) => number): Column<T> => ({
-  name,
-  type: 'int4',
-  encode: (all) => int4Array(all.map(of)),
-})
-
-const int8 = <T>(name: string, of: (one: T) => number | bigint): Column<T> => ({
-  name,
-  type: 'int8',
-  encode: (all) => int8Array(all.map(of)),
-})
-
-const float8 = <T>(name: string, of: (one: T) => number): Column<T> => ({
-  name,
-  type: 'float8',
-  encode: (all) => float8Array(all.map(of)),
-})
-
-const bool = <T>(name: string, of: (one: T) => boolean): Column<T> => ({
-  name,
-  type: 'bool',
-  encode: (all) => boolArray(all.map(of)),
-})
-
-const time = <T>(name: string, of: (one: T) => Date | null): Column<T> => ({
-  name,
-  type: 'timestamptz',
-  encode: (all) => timestampArray(all.map(of)),
-})
+const text = columnOf<string | null>('text', textArray)
+const int4 = columnOf('int4', int4Array)
+const int8 = columnOf('int8', int8Array)
+const float8 = columnOf('float8', float8Array)
+const bool = columnOf('bool', boolArray)
+const time = columnOf('timestamptz', timestampArray)
 
 const source = <T>(gather: (rows: readonly CommitRow[]) => readonly T[], columns: Column<T>[]): Source => ({
   columns,
