@@ -301,10 +301,12 @@ const capsOf = (config: Config): Record<Scope['kind'], number> => ({
 
 async function openStorage(
   config: Config,
-  { log, lifetime }: Effects,
+  { log, lifetime, isStopping = () => false }: Effects,
   rooms: Rooms,
 ): Promise<{ database: Database; isEmbedded: boolean }> {
-  const options = { maxReaders: 8, statementTimeoutMs: 30_000 }
+  const onWait = (why: unknown): void =>
+    log.warn({ err: why }, 'The database is not there yet; the start waits for it.')
+  const options = { maxReaders: 8, statementTimeoutMs: 30_000, onWait, isStopping }
   if (config.databaseUrl !== null) {
     return {
       database: rooms.use(await openAtUrl(config.databaseUrl.reveal(), options)),

@@ -24,6 +24,8 @@ export interface Effects {
   statfs?: Statfs
   /** Called when they have been made, so that a start that fails later does not lose them. */
   onFirstSecrets?: (secrets: FirstSecrets) => void
+  /** Whether the end was asked for while the start is still under way: it waits for nothing any more. */
+  isStopping?: () => boolean
   /** Called for every line of draft text. */
   onDraft?: (runId: string, text: string) => void
 }

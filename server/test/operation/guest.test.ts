@@ -6,6 +6,7 @@ import { AgentGate } from '../../../sdk/typescript/src/index.ts'
 import { type App, startApp } from '../../src/app.ts'
 import { openDataDatabase } from '../../src/cli/data-database.ts'
 import { readConfig } from '../../src/config.ts'
+import type { Effects } from '../../src/effects.ts'
 import { joinEmbeddedPostgres } from '../../src/storage/embedded-guest.ts'
 import { exportDatabase } from '../../src/storage/export.ts'
 import { importDatabase } from '../../src/storage/import.ts'
@@ -30,12 +31,13 @@ const keepSocket = async (dataDir: string): Promise<void> => {
 const settings = (env: Record<string, string>) =>
   readConfig({ PORT: '0', AGENTGATE_DATA_DIR: dataDir, AGENTGATE_JAIL_SLOTS: '1', ...env })
 
-const start = (env: Record<string, string> = {}): Promise<App> =>
+const start = (env: Record<string, string> = {}, effects: Partial<Effects> = {}): Promise<App> =>
   startApp(settings(env), {
     log: pino({ level: 'silent' }),
     pause: async () => undefined,
     random: Math.random,
     lifetime: 'with-parent',
+    ...effects,
   })
 
 beforeAll(async () => {
@@ -81,6 +83,18 @@ test('a worker waits for the gateway of its folder, which may be starting', asyn
   const run = await client.runs.create({ agent: 'scripted', input: 'x' })
   expect(await client.runs.wait(run.id)).toMatchObject({ state: 'completed' })
   expect(worker.firstSecrets).toBeNull()
+})
+
+test('a worker that is told to stop while it waits for its gateway waits no longer', async () => {
+  const folder = await newFolder()
+  const own = { AGENTGATE_DATA_DIR: folder }
+  const gateway = await start(own)
+  await keepSocket(folder)
+  await gateway[Symbol.asyncDispose]()
+  let asked = 0
+  const joining = start({ ...own, AGENTGATE_ROLE: 'worker', PORT: '' }, { isStopping: () => ++asked > 1 })
+  await expect(joining).rejects.toMatchObject({ code: 'SERVICE_UNAVAILABLE' })
+  expect(asked).toBe(2)
 })
 
 test('a second gateway that is no worker is still refused', async () => {

@@ -30,6 +30,10 @@ async function start(context: Context, options: StartOptions): Promise<number> {
   const config = readConfig({ ...context.environment, AGENTGATE_ROLE: role })
   await makeDataFolder(config.dataDir)
   const stop = watchStopSignals(context.host, { watchParent: context.settings.isUnderNpm })
+  let isStopping = false
+  void stop.asked.then(() => {
+    isStopping = true
+  })
   const { startApp } = await import('../../app.ts')
   let secrets: FirstSecrets | undefined
   let app: App
@@ -39,6 +43,7 @@ async function start(context: Context, options: StartOptions): Promise<number> {
       pause: async () => undefined,
       random: Math.random,
       lifetime: 'adoptable',
+      isStopping: () => isStopping,
       onFirstSecrets: (made) => {
         secrets = made
       },
