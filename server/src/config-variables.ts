@@ -122,6 +122,12 @@ export const VARIABLES = [
     sentence: 'Work orders this process has a jail for at once; as root each has a uid of its own.',
   },
   {
+    name: 'AGENTGATE_JAIL_UID',
+    fallback: '60001',
+    sentence:
+      'Uid and gid of the first jail, as root; the others have the next ones. Nothing else on the machine should use them.',
+  },
+  {
     name: 'AGENTGATE_JAIL',
     fallback: 'bubblewrap',
     sentence: 'bubblewrap, or none to run agents with the server’s own rights. Only for work you trust.',

@@ -65,6 +65,7 @@ export async function openYard(config: Config, log: Effects['log']): Promise<Yar
   const jails = await openJails({
     log,
     slots: config.jailSlots,
+    baseUid: config.jailUid,
     preferred: config.jail,
     root,
     limits: { ...DEFAULT_LIMITS, diskBytes: config.diskLimitBytes },

@@ -48,7 +48,7 @@ describe('programs', () => {
   })
 
   test('the jail and each of its promises are tried', async () => {
-    const findings = await examineJail(there, 'bubblewrap')
+    const findings = await examineJail(there, { preferred: 'bubblewrap' })
     expect(findings.map(({ name }) => name)).toEqual(
       expect.arrayContaining(['bubblewrap', 'jail', 'jail: network', 'jail: memory']),
     )
@@ -57,11 +57,11 @@ describe('programs', () => {
 
   test('a missing bubblewrap is found, and is a warning to who does without', async () => {
     const without = { ...there, bwrap: '/nonexistent/bwrap' }
-    const findings = await examineJail(without, 'bubblewrap')
+    const findings = await examineJail(without, { preferred: 'bubblewrap' })
     expect(findings).toContainEqual(problem('bubblewrap', /no working/))
     expect(findings).toContainEqual(problem('jail', /refused/))
     expect(findings[0]?.remedy).toContain('apt-get install bubblewrap')
-    expect((await examineJail(without, 'none')).map(({ standing }) => standing)).toEqual([
+    expect((await examineJail(without, { preferred: 'none' })).map(({ standing }) => standing)).toEqual([
       'warning',
       'warning',
     ])
@@ -71,7 +71,7 @@ describe('programs', () => {
     const bwrap = await programFile(
       '[ "$1" = --version ] && exec /usr/bin/bwrap --version\necho "bwrap: No permissions to create new namespace" >&2\nexit 1',
     )
-    const findings = await examineJail({ ...there, bwrap }, 'bubblewrap')
+    const findings = await examineJail({ ...there, bwrap }, { preferred: 'bubblewrap' })
     expect(findings).toEqual([
       expect.objectContaining({ name: 'bubblewrap', standing: 'ok' }),
       problem('jail', /refused: .*No permissions.*kernel\.unprivileged_userns_clone=1/),
@@ -88,7 +88,7 @@ describe('programs', () => {
     ].map((edit) => `-e '${edit}'`)
     const options = `tr '\\0' '\\n' <&4 | sed ${weaken.join(' ')} | tr '\\n' '\\0'`
     const bwrap = await programFile(`${options} | (exec 4<&0 0</dev/null; exec /usr/bin/bwrap "$@")`)
-    const findings = await examineJail({ ...there, bwrap }, 'bubblewrap')
+    const findings = await examineJail({ ...there, bwrap }, { preferred: 'bubblewrap' })
     for (const promise of [
       'network',
       'processes of the host',

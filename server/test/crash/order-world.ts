@@ -13,7 +13,7 @@ import { type Database, openDatabase } from '../../src/storage/database.ts'
 import { joinEmbeddedPostgres } from '../../src/storage/embedded-guest.ts'
 import { findingsOf } from '../core/engine-room.ts'
 import { call, finish, write } from '../harness/cases.ts'
-import { gitIn, jailProcesses } from '../hostile/arena.ts'
+import { gitIn, jailProcesses, WORLD_UID } from '../hostile/arena.ts'
 import type { CrashPlan, HeldLine, Instruction, ReadyLine } from './crash-entry.ts'
 
 const ENTRY = 'server/test/crash/crash-entry.ts'
@@ -121,6 +121,7 @@ export class OrderWorld implements AsyncDisposable {
         PORT: '0',
         AGENTGATE_DATA_DIR: this.#dataDir,
         AGENTGATE_JAIL_SLOTS: '8',
+        AGENTGATE_JAIL_UID: String(WORLD_UID),
         AGENTGATE_ALLOWED_PRIVATE_HOSTS: '127.0.0.0/8',
         AGENTGATE_OPENAI_BASE_URL: this.#model.url,
         AGENTGATE_MODELS: 'openai/scripted',
@@ -228,7 +229,7 @@ export class OrderWorld implements AsyncDisposable {
     }
     expect(await findingsOf(database)).toEqual([])
     expect((await this.client.credits.get()).reservedCreditsCents).toBe(0)
-    for (const pid of this.#pids) expect(jailProcesses(String(pid))).toEqual([])
+    for (const pid of this.#pids) expect(jailProcesses({ pid, firstUid: WORLD_UID })).toEqual([])
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -88,8 +88,11 @@ export interface Arena extends AsyncDisposable {
 }
 
 const WAIT_MS = 50_000
-const SLOTS = 16
-const FIRST_UID = 60_001
+
+/** Uids that no other server on this machine uses, so that what has one of them is known to be ours. */
+const ownUids = (first: number): number => first + 100 * (Number(process.env['VITEST_POOL_ID']) || 0)
+const ARENA_UID = ownUids(61_001)
+export const WORLD_UID = ownUids(62_001)
 
 export async function startArena(
   env: Record<string, string> = {},
@@ -105,6 +108,7 @@ export async function startArena(
       AGENTGATE_DATA_DIR: dataDir,
       AGENTGATE_ALLOWED_PRIVATE_HOSTS: '127.0.0.0/8',
       AGENTGATE_JAIL_SLOTS: '4',
+      AGENTGATE_JAIL_UID: String(ARENA_UID),
       ...env,
     },
     effects: {
@@ -208,8 +212,16 @@ export async function gitIn(folder: string, args: readonly string[]): Promise<st
   return (await promisify(execFile)('git', words, options)).stdout
 }
 
-/** Processes of a jail of this server: they have a slot's uid, or are in one of its control groups. */
-export function jailProcesses(mark: string = processMark()): string[] {
+export interface Server {
+  pid: number
+  /** Of its jails; up to a hundred from here on are its own. */
+  firstUid: number
+}
+
+const HERE: Server = { pid: process.pid, firstUid: ARENA_UID }
+
+/** Processes of a server's jails: they are in one of its control groups, or have a uid of its slots. */
+export function jailProcesses({ pid: server, firstUid }: Server = HERE): string[] {
   return readdirSync('/proc').flatMap((pid) => {
     if (!/^\d+$/.test(pid) || startTicks(Number(pid)) === undefined) return []
     try {
@@ -217,15 +229,13 @@ export function jailProcesses(mark: string = processMark()): string[] {
       // Killed, and only waiting for the kernel or its parent.
       if (command === '') return []
       const group = readFileSync(`/proc/${pid}/cgroup`, 'utf8')
-      if (group.includes(`agentgate-${mark}-`)) return [`${pid} ${command}`]
+      if (group.includes(`agentgate-${server}-`)) return [`${pid} ${command}`]
       const status = readFileSync(`/proc/${pid}/status`, 'utf8')
       const parent = Number(/^PPid:\s+(\d+)/m.exec(status)?.[1])
       // The worker's own git, which it has started itself, checks out as the user that the agent is to run as.
-      if (parent === process.pid && command.startsWith('git -c core.hooksPath=/dev/null ')) return []
+      if (parent === server && command.startsWith('git -c core.hooksPath=/dev/null ')) return []
       const uid = Number(/^Uid:\s+(\d+)/m.exec(status)?.[1])
-      // Other servers on this machine use the same uids, in groups of their own.
-      const isJailed = uid >= FIRST_UID && uid < FIRST_UID + SLOTS && !group.includes('agentgate-')
-      return isJailed ? [`${pid} ${command}`] : []
+      return uid >= firstUid && uid < firstUid + 100 ? [`${pid} ${command}`] : []
     } catch {
       return []
     }

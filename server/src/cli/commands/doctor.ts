@@ -41,7 +41,7 @@ async function examine(environment: Environment): Promise<Finding[]> {
   if (!('dataDir' in config)) return [...machine, ...config]
   return [
     ...machine,
-    ...(await programs.examineJail(looked, config.jail)),
+    ...(await programs.examineJail(looked, { preferred: config.jail, baseUid: config.jailUid })),
     await places.examineDatabase(config),
     await folders.examineDataFolder(config.dataDir),
     await examineMasterKey(config),

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { openJails } from '../../jail/jail.ts'
+import { type JailOptions, openJails } from '../../jail/jail.ts'
 import { type Finding, ok, problem, warning } from './finding.ts'
 import { makeOpenFolder } from './folders.ts'
 
@@ -53,7 +53,10 @@ export async function examinePython({ python }: Programs): Promise<Finding> {
 }
 
 /** The program, the jail that starts with it, and each promise of that jail. */
-export async function examineJail({ bwrap }: Programs, preferred: 'bubblewrap' | 'none'): Promise<Finding[]> {
+export async function examineJail(
+  { bwrap }: Programs,
+  { preferred, baseUid }: Pick<JailOptions, 'preferred' | 'baseUid'>,
+): Promise<Finding[]> {
   const { works, output } = await ask(bwrap, ['--version'])
   const program = works
     ? ok('bubblewrap', output.replace('bubblewrap ', ''))
@@ -67,6 +70,7 @@ export async function examineJail({ bwrap }: Programs, preferred: 'bubblewrap' |
     log: { info: () => undefined, warn: () => undefined },
     slots: 1,
     preferred,
+    ...(baseUid !== undefined && { baseUid }),
     root: folder.path,
     bwrap,
   })
