@@ -42,10 +42,15 @@ describe.skipIf(lackingJail !== null)('a gateway that is killed', () => {
     host.requests.some((request) => request.method === 'POST' && request.path.includes(path))
 
   test('while orders clone, install, run a command and a gate, push and open a pull request goes on with them after its next start: one pull request, one charge, the same tree each', async () => {
-    const asking = await Promise.all(
-      Object.values(MOMENTS).map(async (path) => ({ path, order: await world.submit(endless(path)) })),
-    )
     world.tell({ type: 'stage' })
+    const asking = await Promise.all(
+      Object.values(MOMENTS).map(async (path) => {
+        const order = await world.submit(endless(path))
+        // Goes on, whether its worker has come to where it waits to be told or not.
+        world.tell({ type: 'release', runId: order.id })
+        return { path, order }
+      }),
+    )
     const working = await Promise.all(
       ['setup.before', 'command.before', 'gate.before'].map(async (point) => {
         const order = await world.submit()
