@@ -168,6 +168,16 @@ test('the server listens in a folder that only its own user may enter, and nowhe
   ])
 })
 
+test('the server keeps nothing in /dev/shm, where others may remove it', async () => {
+  await using postgres = await start(join(await sharedFolder(), 'data'))
+  await using db = await openConnection(postgres.connection)
+  const [backend] = await db.query<{ pid: number }>('select pg_backend_pid() as pid')
+  const maps = await readFile(`/proc/${backend?.pid}/maps`, 'utf8')
+
+  expect(maps).toContain('pg_dynshmem')
+  expect(maps).not.toContain('/dev/shm')
+})
+
 test('a server that has outlived its killed supervisor is adopted', async () => {
   const dataDir = join(await sharedFolder(), 'data')
   const killed = await spawnSupervisor(dataDir, 'adoptable')

@@ -29,6 +29,9 @@ const SETTINGS: Readonly<Record<string, string>> = {
   unix_socket_permissions: '0700',
   max_connections: '100',
   shared_buffers: '128MB',
+  // Not in /dev/shm, which systemd empties of a user's files when the user logs out, and which containers keep small:
+  // without its segment the server refuses every new connection.
+  dynamic_shared_memory_type: 'mmap',
   max_wal_size: '4GB',
   fsync: 'on',
   synchronous_commit: 'on',
