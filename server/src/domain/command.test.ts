@@ -109,8 +109,8 @@ describe('a claim', () => {
     expect(next(run, { ...LOST, fromStep: 3 } as Step).after.forgotten).toEqual([])
   })
 
-  test('without a new step ends the run the third time in a row', () => {
-    const run = lived(someFacts(), [CLAIM, begin(), LOST, begin()])
+  test('without a new step ends the run the fourth time in a row', () => {
+    const run = lived(someFacts(), [CLAIM, begin(), LOST, begin(), LOST, begin()])
     expect(run.strikes).toBe(MAX_STRIKES)
     expect(next(run, LOST).after).toMatchObject({
       state: 'failed',

@@ -142,7 +142,10 @@ export function decide(run: Run, command: Command): Decision {
 }
 
 /** How many claims in a row may pass without a journaled step before the run counts as poison. */
-export const MAX_STRIKES = 2
+export const MAX_STRIKES = 3
+
+/** From this many on a run is a suspect: its next claim is its last, so it is tried alone. */
+export const SUSPECT_STRIKES = MAX_STRIKES - 1
 
 function claim(run: Run, command: Extract<Command, { type: 'claim' }>): Decision {
   // Who gave the run back had stopped; of a worker that was lost nothing is known.

@@ -50,7 +50,7 @@ export class Claims {
   /** Whether runs may be waiting: known from the last look, or told by `expect`. */
   #backlog = true
   #waiting: Set<string> = new Set()
-  /** Of the runs at work when a worker died one may have killed it, so they are tried one after the other. */
+  /** One of the runs that keep losing their workers may be what kills them, so they are tried one after the other. */
   #suspect: RunId | null = null
 
   constructor(options: ClaimsOptions) {

@@ -1,3 +1,4 @@
+import { SUSPECT_STRIKES } from '../domain/command.ts'
 import type { RunId } from '../domain/facts.ts'
 import { type Lane, organizationScope, type Scope, scopesOf } from '../domain/fairness.ts'
 import type { Run } from '../domain/run.ts'
@@ -152,7 +153,7 @@ export interface Orphan {
   id: RunId
   claim: string | null
   handedBack: boolean
-  /** It lost its holder before the first step of the claim was journaled: it may be what killed the worker. */
+  /** It has lost its holders again and again without a step: it may be what kills them, and is tried alone. */
   isSuspect: boolean
 }
 
@@ -181,13 +182,13 @@ export async function listOrphans(db: Db, at: Date, limit: number): Promise<Orph
           select holder.id from holder left join worker on worker.id = holder.id
           where holder.id is not null and (worker.id is null or worker.lease_until < $1)
         )
-        select id, claim, handed_back, not handed_back and coalesce(fold::json ->> 'strikes', '0') <> '0' as is_suspect from (
+        select id, claim, handed_back, not handed_back and coalesce((fold::json ->> 'strikes')::int, 0) >= $3 as is_suspect from (
           select id, claim, handed_back, fold from run where state = 'running' and worker_id is null
           union all
           select id, claim, handed_back, fold from run where worker_id in (select id from gone)
         ) as orphan order by is_suspect, id limit $2`,
     },
-    [at, limit],
+    [at, limit, SUSPECT_STRIKES],
   )
   return rows.map((row) => ({
     id: row.id,

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import type { RunId } from '../../src/domain/facts.ts'
+import type { RunFacts, RunId } from '../../src/domain/facts.ts'
 import { ClaimLost, type Performer } from '../../src/domain/performer.ts'
 import type { Run } from '../../src/domain/run.ts'
 import { systemClock } from '../../src/lib/clock.ts'
@@ -8,6 +8,7 @@ import {
   type EngineRoom,
   factsOf,
   gatedPerformer,
+  type OpenEngine,
   openEngineRoom,
   patient,
   storedRun,
@@ -134,11 +135,11 @@ describe('a worker that cannot renew its lease', () => {
 })
 
 describe('a poison run', () => {
-  test('that kills its worker at every attempt is given up at the third claim', async () => {
+  test('that kills its worker at every attempt is given up at the fourth claim', async () => {
     const organization = await room.organization()
     const facts = factsOf(organization)
     const dead = []
-    for (let attempt = 1; attempt <= 2; attempt++) {
+    for (let attempt = 1; attempt <= 3; attempt++) {
       const gated = gatedPerformer(patient)
       const worker = await room.engine({ performer: gated })
       dead.push(worker)
@@ -153,7 +154,7 @@ describe('a poison run', () => {
     expect(await last.finished(facts.id)).toMatchObject({
       state: 'failed',
       statusReason: 'agent_error',
-      attempt: 2,
+      attempt: 3,
     })
     for (const worker of dead) await worker[Symbol.asyncDispose]()
     expect(await room.findings()).toEqual([])
@@ -161,27 +162,48 @@ describe('a poison run', () => {
 })
 
 describe('runs that were at work when their worker died', () => {
-  test('before they had a step are tried one at a time, so that one bad run takes no other with it', async () => {
+  /** Workers that die one after the other, each with all these runs at work, before any of them has a step. */
+  async function lostBy(workers: number, all: readonly RunFacts[]): Promise<AsyncDisposable[]> {
+    const dead: OpenEngine[] = []
+    for (let n = 0; n < workers; n++) {
+      const gated = gatedPerformer(patient)
+      const worker = await room.engine({ performer: gated })
+      dead.push(worker)
+      if (n === 0) for (const facts of all) await worker.create(facts)
+      else await worker.engine.rounds.claims.tick()
+      for (const { id } of all) await gated.entered(id)
+      await room.database.query('delete from worker where id = $1', [worker.workerId])
+    }
+    return dead
+  }
+
+  test('all at once go on after the first such death, with a step or without', async () => {
     const organization = await room.organization()
     const all = Array.from({ length: 4 }, () => factsOf(organization))
-    const first = gatedPerformer(patient)
-    const dead = await room.engine({ performer: first })
-    for (const facts of all) await dead.create(facts)
-    for (const { id } of all) await first.entered(id)
-    await room.database.query('delete from worker where id = $1', [dead.workerId])
+    const dead = await lostBy(1, all)
+    const gated = gatedPerformer(patient)
+    await using survivor = await room.engine({ performer: gated })
+    await survivor.engine.rounds.claims.tick()
+    expect(new Set(gated.working)).toEqual(new Set(all.map(({ id }) => id)))
+    for (const worker of dead) await worker[Symbol.asyncDispose]()
+  })
 
-    const second = gatedPerformer()
-    await using survivor = await room.engine({ performer: second })
+  test('twice without a step are tried one at a time, so that one bad run takes no other with it', async () => {
+    const organization = await room.organization()
+    const all = Array.from({ length: 4 }, () => factsOf(organization))
+    const dead = await lostBy(2, all)
+    const gated = gatedPerformer()
+    await using survivor = await room.engine({ performer: gated })
     const { claims } = survivor.engine.rounds
     for (const id of all.map((facts) => facts.id).toSorted()) {
       await claims.tick()
       await claims.tick()
-      await second.entered(id)
-      expect([...second.working]).toEqual([id])
-      second.release(id)
+      await gated.entered(id)
+      expect([...gated.working]).toEqual([id])
+      gated.release(id)
       expect(await survivor.finished(id)).toMatchObject({ state: 'completed' })
     }
-    await dead[Symbol.asyncDispose]()
+    for (const worker of dead) await worker[Symbol.asyncDispose]()
   })
 
   test('all at once go on that had journaled a step', async () => {

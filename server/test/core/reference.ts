@@ -104,6 +104,6 @@ function checkEnd(known: Known, run: Body, types: readonly string[]): void {
   if (run.state === 'completed') {
     expect([run.usage.steps, run.output]).toEqual([known.steps, `step ${known.steps}`])
   }
-  // Of what a kill can do to a run, only the third strike ends it.
+  // Of what a kill can do to a run, only the last strike ends it.
   if (run.state === 'failed') expect(run.statusReason).toBe('agent_error')
 }
