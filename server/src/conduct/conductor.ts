@@ -1,6 +1,7 @@
 import { AGENTS } from '../agents/coder.ts'
 import type { AgentDriver } from '../domain/agent.ts'
-import type { Failure, WorkCommand } from '../domain/command.ts'
+import type { WorkCommand } from '../domain/command.ts'
+import type { Failure } from '../domain/ends.ts'
 import type { Mode } from '../domain/facts.ts'
 import { isJsonObject, type JsonValue } from '../domain/json.ts'
 import { ClaimLost, type HeldRun, isOver, LimitReached, type Performer } from '../domain/performer.ts'

@@ -1,4 +1,4 @@
-import type { Failure } from '../domain/command.ts'
+import type { Failure } from '../domain/ends.ts'
 
 /** The run ends here, for a reason of the table. */
 export class RunFails extends Error {

@@ -1,20 +1,19 @@
-import type {
-  EventBody,
-  EventData,
-  FinalData,
-  GateSummary,
-  ResumeCause,
-  SetupSummary,
-  Stopped,
-  StopWay,
-} from './event.ts'
-import { FAILURE_HINTS } from './failure-hints.ts'
+import {
+  type Completion,
+  canceled,
+  completed,
+  type Failure,
+  failed,
+  type HoldersStop,
+  timeLimit,
+} from './ends.ts'
+import type { EventBody, EventData, GateSummary, ResumeCause, SetupSummary } from './event.ts'
 import type { JsonValue } from './json.ts'
-import type { Delivery, FailedReason, PublicError, Stage, StatusReason, Verification } from './lifecycle.ts'
+import type { FailedReason, Verification } from './lifecycle.ts'
 import { isFinal } from './lifecycle.ts'
 import type { TokenUsage } from './money.ts'
 import { creditsCharged, MICRO_PER_CREDIT, priceSeconds, priceTokens } from './money.ts'
-import { chargeAt, costSoFar, dueAt, queueDeadline, type Run, stageOf, timeDeadline } from './run.ts'
+import { costSoFar, dueAt, queueDeadline, type Run, stageOf, timeDeadline } from './run.ts'
 import type { ToolEffect, ToolErrorCode } from './tool-call.ts'
 
 /** Whatever happens to a run. Commands carry their time; `at` is milliseconds since the epoch. */
@@ -27,20 +26,6 @@ export type Command = { at: number } & (
   | { type: 'hand_back' }
   | WorkCommand
 )
-
-/** Why a run fails, for a reason of the table. */
-export interface Failure {
-  reason: FailedReason
-  stage: Stage
-  /** One sentence that says what happened. */
-  message: string
-  /** Unless given, what the reason says. */
-  retryable?: boolean
-  /** What to do; unless given, what the reason says. */
-  hint?: string
-  details?: { [key: string]: unknown }
-  delivery?: Delivery | null
-}
 
 /** What the holder of a claim reports. */
 export type WorkCommand =
@@ -86,19 +71,10 @@ export type WorkCommand =
   | { type: 'fail_verification'; iteration: number; gates: GateSummary[]; feedback: string }
   | { type: 'pushed'; branch: string; commit: string; repository: string }
   | { type: 'pull_request'; prUrl: string; number: number | null; branch: string; draft: boolean }
-  | {
-      type: 'complete'
-      reason: 'completed' | 'no_changes'
-      output: JsonValue
-      outputUrl?: string
-      delivery: Delivery | null
-    }
+  | ({ type: 'complete' } & Completion)
   | ({ type: 'fail'; how?: HoldersStop } & Failure)
   /** The holder's word that nothing of the run works any more. */
   | { type: 'stopped'; how: HoldersStop }
-
-/** How a holder can have stopped the work. */
-export type HoldersStop = Extract<StopWay, 'agreed' | 'killed'>
 
 export interface CallSummary {
   id: string
@@ -185,13 +161,6 @@ function tick(run: Run, at: number): Decision {
   return { events: [failed(run, at, { ...timeLimit(run), how: 'fenced' })] }
 }
 
-/** Why a run fails that has worked for as long as it may. */
-export const timeLimit = (run: Run): Failure => ({
-  reason: 'limit_time',
-  stage: stageOf(run),
-  message: `The run worked for ${run.facts.constraints.maxDurationSeconds} seconds, the most it may.`,
-})
-
 function work(run: Run, command: WorkCommand & { at: number }): Decision {
   switch (command.type) {
     case 'begin_step':
@@ -201,7 +170,7 @@ function work(run: Run, command: WorkCommand & { at: number }): Decision {
     case 'end_tool':
       return endTool(command)
     case 'complete':
-      return { events: [completed(run, command)] }
+      return { events: [completed(run, command.at, command)] }
     case 'fail':
       return { events: [failed(run, command.at, { how: 'agreed', ...command })] }
     case 'stopped':
@@ -354,63 +323,4 @@ function endTool(command: Extract<Command, { type: 'end_tool' }>): Decision {
   const { code, message } = result
   const data = { step, toolCallId, name, durationMs, code, message, digest }
   return { events: [{ type: 'tool.failed', data }] }
-}
-
-const RETRYABLE: ReadonlySet<StatusReason> = new Set([
-  'model_error',
-  'source_unavailable',
-  'queue_expired',
-  'base_moved',
-  'delivery_failed',
-  'driver_unavailable',
-  'system_error',
-])
-
-function failed(run: Run, at: number, failure: Failure & { how: StopWay }): EventBody {
-  const error: PublicError = {
-    code: failure.reason.toUpperCase(),
-    message: failure.message,
-    retryable: failure.retryable ?? RETRYABLE.has(failure.reason),
-    hint: failure.hint ?? FAILURE_HINTS[failure.reason],
-    details: { stage: failure.stage, ...failure.details },
-  }
-  const stopped = stoppedAt(at, failure.how)
-  const data = final(run, at, { state: 'failed', statusReason: failure.reason, error, stopped })
-  if (failure.delivery) data.delivery = failure.delivery
-  return { type: 'run.failed', data }
-}
-
-function canceled(run: Run, at: number, how: StopWay): EventBody {
-  const error: PublicError = { code: 'CANCELED_BY_USER', message: 'The run was canceled.', retryable: false }
-  const stopped = stoppedAt(at, how)
-  const data = final(run, at, { state: 'canceled', statusReason: 'canceled_by_user', error, stopped })
-  return { type: 'run.canceled', data }
-}
-
-const stoppedAt = (at: number, how: StopWay): Stopped => ({ how, at: new Date(at).toISOString() })
-
-function completed(run: Run, command: Extract<Command, { type: 'complete' }>): EventBody {
-  const data = final(run, command.at, { state: 'completed', statusReason: command.reason, error: null })
-  data.output = command.output
-  data.delivery = command.delivery
-  if (command.outputUrl !== undefined) data.outputUrl = command.outputUrl
-  return { type: 'run.completed', data }
-}
-
-type End = Pick<FinalData, 'state' | 'statusReason' | 'error' | 'stopped'>
-
-function final(run: Run, at: number, { state, statusReason, error, stopped }: End): FinalData {
-  const chargedMicro = chargeAt(run, at)
-  return {
-    state,
-    statusReason,
-    error,
-    output: null,
-    ...(state !== 'completed' && run.text !== null && { partialOutput: run.text }),
-    delivery: run.pushed === null ? null : { mode: 'branch', ...run.pushed },
-    verification: run.verification,
-    chargedMicro,
-    cost: { credits: creditsCharged(chargedMicro), currency: 'USD', estimated: run.estimated },
-    ...(stopped && { stopped }),
-  }
 }

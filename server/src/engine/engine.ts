@@ -5,31 +5,26 @@
  */
 import { GateError } from '../domain/error.ts'
 import type { RunFacts, RunId } from '../domain/facts.ts'
-import { organizationScope, scopesOf } from '../domain/fairness.ts'
 import { isFinal } from '../domain/lifecycle.ts'
-import { availableMicro, MICRO_PER_CREDIT } from '../domain/money.ts'
-import { ClaimLost, type Performer } from '../domain/performer.ts'
-import { type Run, timeDeadline, unborn } from '../domain/run.ts'
-import { BoundedMap } from '../lib/bounded-map.ts'
+import type { Performer } from '../domain/performer.ts'
+import type { Run } from '../domain/run.ts'
 import type { Clock } from '../lib/clock.ts'
 import { Loop, type Ticking } from '../lib/loop.ts'
-import { storableJson } from '../lib/text.ts'
-import { findAccount } from '../storage/accounts.ts'
 import { putBlob } from '../storage/blobs.ts'
-import type { Birth, CommitRow } from '../storage/commit-row.ts'
+import type { CommitRow } from '../storage/commit-row.ts'
 import type { Database } from '../storage/database.ts'
-import { findAnswer } from '../storage/idempotency.ts'
 import { readJournal } from '../storage/journal.ts'
-import { countQueued, insertCapacity, listDue } from '../storage/queue.ts'
-import { findHeldRun } from '../storage/runs.ts'
-import { listHeld, type WorkerRow } from '../storage/workers.ts'
-import { Claims, claiming } from './claims.ts'
-import { type CapOf, placeOf, step } from './decisions.ts'
+import { listDue } from '../storage/queue.ts'
+import type { WorkerRow } from '../storage/workers.ts'
+import { Claims } from './claims.ts'
+import type { CapOf } from './decisions.ts'
 import type { Answer } from './flusher.ts'
 import { Flushers } from './flushers.ts'
+import { type Created, type CreateRequest, Intake } from './intake.ts'
 import { lateUsageNotes } from './late-usage.ts'
 import { Lease } from './leases.ts'
-import { type Committed, KeyTaken, Mailboxes, type Reply, type Sending } from './mailbox.ts'
+import { type Committed, Mailboxes } from './mailbox.ts'
+import { Watch } from './watch.ts'
 import { type Log, Workbench } from './workbench.ts'
 
 export interface EngineOptions {
@@ -62,21 +57,8 @@ export interface EngineOptions {
 /** Why a decision was not written: `fenced` by another claim, `reloaded` because the run had moved. */
 export type Refused = 'no_credit' | 'no_capacity' | 'key_taken' | 'fenced' | 'reloaded'
 
-export interface Created {
-  /** The run as its `run.created` event left it. */
-  run: Run
-  replayed: boolean
-}
-
-export interface CreateRequest {
-  /** `tenantId` is that of the caller's key; empty for a key of the organisation. */
-  idempotency: { route: string; key: string; bodyHash: string; tenantId: string } | null
-}
-
 const POLL_MS = 1_000
 const SWEEP_LIMIT = 100
-/** One that is forgotten is made sure of again, which is one statement. */
-const SCOPES_KNOWN = 10_000
 
 export class Engine implements AsyncDisposable {
   readonly #options: EngineOptions
@@ -84,12 +66,10 @@ export class Engine implements AsyncDisposable {
   readonly #mailboxes: Mailboxes
   readonly #workbench: Workbench
   readonly #claims: Claims
+  readonly #intake: Intake
+  readonly #watch: Watch
   readonly #lease: Lease
-  /** Scopes that are known to have a row to be counted in. */
-  readonly #scopes = new BoundedMap<string, true>(SCOPES_KNOWN)
   readonly #loops: Loop[] = []
-  /** Claims that the last look found held here and not worked on. */
-  #idleClaims: ReadonlySet<string> = new Set()
   #wakeClaims: () => void = () => undefined
   #wakeWatch: () => void = () => undefined
 
@@ -139,19 +119,19 @@ export class Engine implements AsyncDisposable {
       onFree: () => this.#placeFreed(),
       log,
     })
-    const { mailboxes, workbench } = { mailboxes: this.#mailboxes, workbench: this.#workbench }
-    const { graceUntil } = options
-    this.#claims = new Claims({
+    const shared = {
       database,
       clock,
-      mailboxes,
-      workbench,
-      performer,
-      capOf,
-      graceUntil,
+      mailboxes: this.#mailboxes,
+      workbench: this.#workbench,
       workerId: options.worker.id,
       isFenced: () => lease.isFenced,
-    })
+      wakeClaims: () => this.#wakeClaims(),
+    }
+    const { graceUntil, maxQueued } = options
+    this.#claims = new Claims({ ...shared, performer, capOf, graceUntil })
+    this.#intake = new Intake({ ...shared, claims: this.#claims, maxQueued })
+    this.#watch = new Watch(shared)
   }
 
   async #submit(row: CommitRow): Promise<Answer> {
@@ -166,7 +146,7 @@ export class Engine implements AsyncDisposable {
       claims: this.#claims,
       lease: { tick: () => this.#lease.tick() },
       sweep: { tick: () => this.#sweep() },
-      watch: { tick: () => this.#watchHeld() },
+      watch: this.#watch,
     }
   }
 
@@ -207,88 +187,9 @@ export class Engine implements AsyncDisposable {
     if (runs === 'all' || runs.some((id) => this.#workbench.has(id))) this.#wakeWatch()
   }
 
-  /**
-   * Makes a run durable, and takes it to work at once when there is a free slot. Throws `GateError`
-   * INSUFFICIENT_CREDITS, IDEMPOTENCY_KEY_REUSED, QUEUE_FULL.
-   */
-  async createRun(facts: RunFacts, request: CreateRequest): Promise<Created> {
-    for (const { key } of scopesOf(placeOf(facts))) await this.#knowScope(key)
-    try {
-      const isWaiting = this.#claims.isWaiting(organizationScope(facts))
-      const isReady = this.#workbench.free > 0 && !this.#lease.isFenced && !isWaiting
-      const run = isReady ? await this.#bear(facts, request) : await this.#enqueue(facts, request)
-      return { run, replayed: false }
-    } catch (error) {
-      if (error instanceof KeyTaken) return this.#replay(error, request)
-      throw await this.#withFigures(error, facts)
-    }
-  }
-
-  /** Birth-claim: create and claim are one decision, and the run is at work when its create is acknowledged. */
-  #bear(facts: RunFacts, request: CreateRequest): Promise<Run> {
-    const { token, sending } = claiming(this.#options.worker.id, facts.createdAt)
-    const [created, claimed] = this.#mailboxes.birth(facts, birthOf(facts, request), [CREATE, sending])
-    const filled = this.#workbench.fill(async () => {
-      const reply = await must(claimed).catch(ignoreLostClaim)
-      if (reply === null) this.#claims.expect(organizationScope(facts))
-      return reply?.run.state === 'running' ? { run: reply.run, token, resumePoint: 0 } : null
-    })
-    // The create has the same failure and reports it.
-    filled.catch(() => undefined)
-    return must(created).then(({ run }) => run)
-  }
-
-  async #enqueue(facts: RunFacts, request: CreateRequest): Promise<Run> {
-    const queued = await countQueued(this.#options.database, facts.organizationId, facts.mode)
-    if (queued >= this.#options.maxQueued) {
-      await this.#findTwin(facts, request)
-      const details = { queued, limit: this.#options.maxQueued }
-      throw new GateError('QUEUE_FULL', `${queued} runs are waiting already.`, {
-        details,
-        hint: 'Try again when some have started.',
-      })
-    }
-    const [created] = this.#mailboxes.birth(facts, birthOf(facts, request), [CREATE])
-    const { run } = await must(created)
-    const isKnown = this.#claims.isWaiting(organizationScope(facts))
-    this.#claims.expect(organizationScope(facts))
-    if (!isKnown) this.#wakeClaims()
-    return run
-  }
-
-  /** Throws `KeyTaken` where the request was answered before: its answer needs no place in the queue. */
-  async #findTwin({ organizationId, mode }: RunFacts, { idempotency }: CreateRequest): Promise<void> {
-    if (idempotency === null) return
-    const twin = await findAnswer(this.#options.database, { organizationId, mode, ...idempotency })
-    if (twin !== undefined) throw new KeyTaken(twin.subjectId, twin.bodyHash)
-  }
-
-  async #replay(taken: KeyTaken, { idempotency }: CreateRequest): Promise<Created> {
-    if (idempotency?.bodyHash !== taken.bodyHash) {
-      throw new GateError('IDEMPOTENCY_KEY_REUSED', 'This Idempotency-Key was used with another body.', {
-        hint: 'Use a new key for a new request.',
-      })
-    }
-    const found = await findHeldRun(this.#options.database, taken.runId)
-    if (found === undefined)
-      throw new GateError('SERVICE_UNAVAILABLE', 'The run of this key cannot be read right now.')
-    return { run: asCreated(found.run.facts), replayed: true }
-  }
-
-  async #withFigures(error: unknown, facts: RunFacts): Promise<unknown> {
-    if (!(error instanceof GateError) || error.code !== 'INSUFFICIENT_CREDITS') return error
-    const account = await findAccount(this.#options.database, facts.organizationId)
-    const required = facts.reserveMicro / MICRO_PER_CREDIT
-    const available = account === undefined ? 0 : Math.floor(availableMicro(account) / MICRO_PER_CREDIT)
-    return new GateError(
-      'INSUFFICIENT_CREDITS',
-      `This run needs ${required} credits, and ${available} are available.`,
-      {
-        details: { required, available },
-        hint: 'Grant credits, or lower constraints.maxCredits.',
-        cause: error,
-      },
-    )
+  /** See `Intake.create`. */
+  createRun(facts: RunFacts, request: CreateRequest): Promise<Created> {
+    return this.#intake.create(facts, request)
   }
 
   /** Throws RUN_FINISHED for a run that completed or failed; a canceled run is answered as it is. */
@@ -327,59 +228,6 @@ export class Engine implements AsyncDisposable {
     return replies.length === SWEEP_LIMIT
   }
 
-  /** Learns what other processes did to the runs at work here. */
-  async #watchHeld(): Promise<boolean> {
-    const { database, worker } = this.#options
-    this.#stopOverdue()
-    const held = new Map((await listHeld(database, worker.id)).map((row) => [row.id, row]))
-    await this.#letGo([...held.values()].filter(({ id }) => !this.#workbench.has(id)))
-    for (const id of this.#workbench.ids()) {
-      const known = this.#mailboxes.peek(id)
-      const lastSeq = held.get(id)?.lastSeq
-      if (known !== null && lastSeq !== undefined && lastSeq <= known.lastSeq) continue
-      await this.#lookAgain(id)
-    }
-    return false
-  }
-
-  /** Work that has gone on for as long as it may is told to stop; its end is told when it has. */
-  #stopOverdue(): void {
-    const now = this.#options.clock.now()
-    for (const id of this.#workbench.ids()) {
-      const run = this.#mailboxes.peek(id)
-      const deadline = run && timeDeadline(run)
-      if (deadline !== null && now >= deadline) this.#workbench.stop(id, 'overdue')
-    }
-  }
-
-  /**
-   * Gives up runs that stand as held here and are not worked on: those of a worker that was fenced and came back. One
-   * that is just being claimed looks the same for a moment, so it has to be seen twice; its claim protects it then.
-   */
-  async #letGo(idle: readonly { id: RunId; claim: string }[]): Promise<void> {
-    const again = idle.filter(({ claim }) => this.#idleClaims.has(claim))
-    this.#idleClaims = new Set(idle.map(({ claim }) => claim))
-    const holder = { claim: null, workerId: null, handedBack: false }
-    const sends = again.map(({ id, claim }) =>
-      this.#mailboxes.send(id, { orders: [{ command: { type: 'hand_back' } }], claim, holder }),
-    )
-    await Promise.allSettled(sends)
-    if (again.length > 0) this.#wakeClaims()
-  }
-
-  async #lookAgain(id: RunId): Promise<void> {
-    const found = await findHeldRun(this.#options.database, id)
-    if (found === undefined || isFinal(found.run.state)) this.#workbench.stop(id, 'finished')
-    else if (found.holding.workerId !== this.#options.worker.id) this.#workbench.stop(id, 'lost')
-    else if (found.run.cancelRequestedAt !== null) this.#workbench.stop(id, 'canceled')
-  }
-
-  async #knowScope(scope: string): Promise<void> {
-    if (this.#scopes.has(scope)) return
-    await insertCapacity(this.#options.database, scope)
-    this.#scopes.set(scope, true)
-  }
-
   /** Drains: hands runs back, writes what was decided, gives the lease up. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#workbench.drain()
@@ -391,36 +239,9 @@ export class Engine implements AsyncDisposable {
   }
 }
 
-const CREATE: Sending = { orders: [{ command: { type: 'create' } }] }
-
 function refusedBy(answer: Exclude<Answer, 'applied'>, { expectedClaim }: CommitRow): Refused {
   if (typeof answer === 'string') return answer
   if (answer.cause === 'key_taken') return 'key_taken'
   const isOthers = answer.cause === 'moved' && expectedClaim !== null && answer.claim !== expectedClaim
   return isOthers ? 'fenced' : 'reloaded'
-}
-
-const asCreated = (facts: RunFacts): Run => step(unborn(facts), { type: 'create', at: facts.createdAt }).run
-
-function birthOf(facts: RunFacts, { idempotency }: CreateRequest): Birth {
-  const { organizationId, mode, tenantId, agent, order } = facts
-  return {
-    organizationId,
-    mode,
-    tenantId,
-    agent: agent.slug,
-    workOrderId: order?.id ?? null,
-    facts: storableJson(facts),
-    idempotency,
-  }
-}
-
-async function must(reply: Promise<Reply> | undefined): Promise<Reply> {
-  if (reply === undefined) throw new Error('every sending has a reply')
-  return reply
-}
-
-function ignoreLostClaim(error: unknown): null {
-  if (error instanceof ClaimLost) return null
-  throw error
 }

@@ -1,5 +1,6 @@
 import type { JournalEntry } from '../domain/agent.ts'
-import type { HoldersStop, Refusal, WorkCommand } from '../domain/command.ts'
+import type { Refusal, WorkCommand } from '../domain/command.ts'
+import type { HoldersStop } from '../domain/ends.ts'
 import type { RunId } from '../domain/facts.ts'
 import { ClaimLost, type HeldRun, LimitReached } from '../domain/performer.ts'
 import { isForgotten, type Run } from '../domain/run.ts'

@@ -5,7 +5,7 @@
  * Leaves to others: which runs to take (claims), what working means (the performer).
  */
 import type { JournalEntry } from '../domain/agent.ts'
-import { timeLimit } from '../domain/command.ts'
+import { timeLimit } from '../domain/ends.ts'
 import type { RunId } from '../domain/facts.ts'
 import { isFinal } from '../domain/lifecycle.ts'
 import { ClaimLost, isOver, LimitReached, type Performer } from '../domain/performer.ts'

@@ -1,20 +1,10 @@
-import {
-  appendFile,
-  copyFile,
-  lstat,
-  mkdir,
-  readdir,
-  rename,
-  rm,
-  stat,
-  utimes,
-  writeFile,
-} from 'node:fs/promises'
+import { appendFile, copyFile, lstat, mkdir, readdir, rm, stat, utimes } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { newId } from '../lib/id.ts'
 import { together } from '../lib/together.ts'
+import { type ChangedFile, entries, LIST_CHANGES, readChanges } from './changed-files.ts'
 import { SourceError } from './failures.ts'
 import { type Git, GitFailure, type GitOutput } from './git.ts'
+import { replaceFile } from './git-dir.ts'
 import { type NewCommit, writeCommit } from './loose-object.ts'
 import {
   isRegularFile,
@@ -55,54 +45,14 @@ export interface StoredRef {
   tree: string
 }
 
-export interface ChangedFile {
-  path: string
-  status: 'added' | 'modified' | 'deleted' | 'type_changed'
-  added: number
-  removed: number
-  binary: boolean
-}
-
-const CHANGES: Readonly<Record<string, ChangedFile['status']>> = {
-  A: 'added',
-  M: 'modified',
-  D: 'deleted',
-  T: 'type_changed',
-}
-
 const LIST_BYTES = 64 * 1024 * 1024
 const TREE_MS = 10 * 60_000
 const NESTED_ROUNDS = 20
 
-const entries = (output: GitOutput): string[] => output.bytes.toString().split('\0').filter(Boolean)
 const zeroEnded = (paths: readonly string[]): string => paths.map((path) => `${path}\0`).join('')
 
 /** The list of a million files or so. */
 const LISTING_BYTES = 128 * 2 ** 20
-
-const STORE_CONFIG = '[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n'
-
-/** Who reads the file meanwhile sees the old content or the new. */
-async function replaceFile(path: string, content: string, aside = `${path}.${newId('new', Date.now())}`) {
-  await writeFile(aside, content)
-  await rename(aside, path)
-}
-
-/**
- * Makes an empty git directory that reads a mirror's objects instead of having copies, or leaves the one that is
- * there as it is. `head` is a name that git allows for a branch. What `git init` would do, without starting it.
- */
-export async function createGitDir(
-  gitDir: string,
-  { mirror, config = STORE_CONFIG, head = 'main' }: { mirror: string; config?: string; head?: string },
-): Promise<void> {
-  for (const folder of ['objects/info', 'objects/pack', 'refs/heads', 'refs/tags'])
-    await mkdir(join(gitDir, folder), { recursive: true })
-  await replaceFile(join(gitDir, 'objects', 'info', 'alternates'), `${join(mirror, 'objects')}\n`)
-  await replaceFile(join(gitDir, 'config'), config)
-  // Last: without it git sees no repository.
-  await replaceFile(join(gitDir, 'HEAD'), `ref: refs/heads/${head}\n`)
-}
 
 /** What a new store begins with: a tree that was just checked out, and nothing of its own. */
 export interface Beginning {
@@ -314,22 +264,8 @@ export class Store {
     return this.#git(['diff-tree', '-r', '-p', '--no-ext-diff', '--no-textconv', ...shown, from, to], limits)
   }
 
-  /** Every changed file with its added and removed lines; binary files count none. */
   async changes(from: string, to: string): Promise<ChangedFile[]> {
-    const compare = ['diff-tree', '-r', '-z', '--no-ext-diff', '--no-textconv', '--no-renames']
-    const lines = entries(await this.#git([...compare, '--raw', '--numstat', from, to], this.#inStore))
-    // First a pair of entries for each file, `:modes and ids and status` and the path; then one for each with its counts.
-    const files = lines.findIndex((line, at) => at % 2 === 0 && !line.startsWith(':'))
-    return lines.slice(files < 0 ? lines.length : files).map((line, at) => {
-      const [added = '', removed = '', ...path] = line.split('\t')
-      return {
-        path: path.join('\t'),
-        status: CHANGES[lines[2 * at]?.at(-1) ?? ''] ?? 'modified',
-        added: Number(added) || 0,
-        removed: Number(removed) || 0,
-        binary: added === '-',
-      }
-    })
+    return readChanges(await this.#git([...LIST_CHANGES, from, to], this.#inStore))
   }
 
   async bundle(refs: readonly string[], without: string): Promise<Buffer> {

@@ -1,8 +1,9 @@
 import { lstat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { invariant } from '../lib/invariant.ts'
+import type { ChangedFile } from './changed-files.ts'
 import type { PushOptions, PushResult } from './delivery.ts'
-import type { Beginning, ChangedFile, Staged, Store } from './store.ts'
+import type { Beginning, Staged, Store } from './store.ts'
 import { LISTED_KEPT } from './tree-listing.ts'
 
 /**

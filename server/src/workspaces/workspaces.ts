@@ -15,10 +15,11 @@ import {
 } from './delivery.ts'
 import { DeliveryError, SourceError } from './failures.ts'
 import { createGit, type Git, GitFailure } from './git.ts'
+import { createGitDir } from './git-dir.ts'
 import { type MirroredCommit, Mirrors } from './mirror.ts'
 import { type GitCredential, openRemote, parseRepositoryUrl, type Remote } from './remote.ts'
 import { removeTree } from './remove-tree.ts'
-import { createGitDir, Store } from './store.ts'
+import { Store } from './store.ts'
 import {
   type KnownCommit,
   LISTED_KEPT,
