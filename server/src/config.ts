@@ -118,7 +118,7 @@ export function readConfig(environment: Environment): Config {
     maxQueuedRuns: read.number('AGENTGATE_MAX_QUEUED_RUNS', { min: 1, max: 100_000_000 }),
     slots: read.number('AGENTGATE_SLOTS', { min: 1, max: 10_000 }),
     jailSlots: read.number('AGENTGATE_JAIL_SLOTS', { min: 1, max: 1_000 }),
-    // Beside the embedded server's user, and with room for all slots below the users that every system has.
+    // Above the embedded server's user; all slots end below `nobody`.
     jailUid: read.number('AGENTGATE_JAIL_UID', { min: 60_001, max: 64_000 }),
     jail: read.choice('AGENTGATE_JAIL', ['bubblewrap', 'none']),
     allowedPrivateHosts: read.list('AGENTGATE_ALLOWED_PRIVATE_HOSTS') ?? [],

@@ -120,7 +120,7 @@ export function decide(run: Run, command: Command): Decision {
 /** How many claims in a row may pass without a journaled step before the run counts as poison. */
 export const MAX_STRIKES = 3
 
-/** From this many on a run is a suspect: its next claim is its last, so it is tried alone. */
+/** From this many on a run is a suspect: its next claim is its last, so no other run that lost its worker is beside it. */
 export const SUSPECT_STRIKES = MAX_STRIKES - 1
 
 function claim(run: Run, command: Extract<Command, { type: 'claim' }>): Decision {
@@ -128,7 +128,7 @@ function claim(run: Run, command: Extract<Command, { type: 'claim' }>): Decision
   const how = command.cause === 'handed_back' ? 'agreed' : 'fenced'
   if (run.cancelRequestedAt !== null) return { events: [canceled(run, command.at, how)] }
   if (run.strikes >= MAX_STRIKES && command.cause !== 'handed_back') {
-    const message = `The run was taken up ${run.strikes} times without finishing one step; it is not tried again.`
+    const message = `${run.strikes} workers in a row were lost before the run had finished a further step; it is not tried again.`
     const failure: Failure = { reason: 'agent_error', stage: stageOf(run), message }
     return { events: [failed(run, command.at, { ...failure, how })] }
   }

@@ -1,3 +1,4 @@
+import { SUSPECT_STRIKES } from '../domain/command.ts'
 import type { RunId } from '../domain/facts.ts'
 import { type Lane, pickClaims, type Turn } from '../domain/fairness.ts'
 import { isFinal } from '../domain/lifecycle.ts'
@@ -50,8 +51,8 @@ export class Claims {
   /** Whether runs may be waiting: known from the last look, or told by `expect`. */
   #backlog = true
   #waiting: Set<string> = new Set()
-  /** One of the runs that keep losing their workers may be what kills them, so they are tried one after the other. */
-  #suspect: RunId | null = null
+  /** Runs that were taken up here after a lost worker and have no step since: each of them may be what kills. */
+  readonly #unproven = new Set<RunId>()
 
   constructor(options: ClaimsOptions) {
     this.#options = options
@@ -88,19 +89,27 @@ export class Claims {
     const ours = orphans.filter(
       ({ id, claim }) => !this.#options.workbench.has(id) && (claim === null || now >= graceUntil),
     )
-    const isTrying = this.#suspect !== null && this.#options.workbench.has(this.#suspect)
-    const suspect = isTrying ? undefined : ours.find(({ isSuspect }) => isSuspect)
-    if (!isTrying) this.#suspect = suspect?.id ?? null
-    const chosen = ours.filter((orphan) => !orphan.isSuspect || orphan === suspect)
+    const chosen = this.#choose(ours)
     const taken = await Promise.all(chosen.map((orphan) => this.#takeOrphan(orphan)))
     return taken.filter(Boolean).length
   }
 
-  /** Learns how a run stands; true when it was the suspect on trial, and is none any more. */
+  /** All but the suspects; of those one, when no other run here is unproven, for its next claim is its last. */
+  #choose(orphans: readonly Orphan[]): Orphan[] {
+    const { workbench } = this.#options
+    for (const id of this.#unproven) if (!workbench.has(id)) this.#unproven.delete(id)
+    const chosen = orphans.filter(({ strikes }) => strikes < SUSPECT_STRIKES)
+    for (const { id, strikes } of chosen) if (strikes > 0) this.#unproven.add(id)
+    const suspect = orphans.find(({ strikes }) => strikes >= SUSPECT_STRIKES)
+    if (suspect === undefined || this.#unproven.size > 0) return chosen
+    this.#unproven.add(suspect.id)
+    return [...chosen, suspect]
+  }
+
+  /** Learns how a run stands; true when it was the last unproven one here, and is none any more. */
   clears(run: Run): boolean {
-    const isCleared = run.facts.id === this.#suspect && (run.strikes === 0 || isFinal(run.state))
-    if (isCleared) this.#suspect = null
-    return isCleared
+    if (run.strikes > 0 && !isFinal(run.state)) return false
+    return this.#unproven.delete(run.facts.id) && this.#unproven.size === 0
   }
 
   #takeOrphan({ id, claim, handedBack }: Orphan): Promise<boolean> {

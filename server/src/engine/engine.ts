@@ -187,7 +187,10 @@ export class Engine implements AsyncDisposable {
     if (runs === 'all' || runs.some((id) => this.#workbench.has(id))) this.#wakeWatch()
   }
 
-  /** See `Intake.create`. */
+  /**
+   * Makes a run durable, and takes it to work at once when there is a free slot. Throws `GateError`
+   * INSUFFICIENT_CREDITS, IDEMPOTENCY_KEY_REUSED, QUEUE_FULL.
+   */
   createRun(facts: RunFacts, request: CreateRequest): Promise<Created> {
     return this.#intake.create(facts, request)
   }

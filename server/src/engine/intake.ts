@@ -57,10 +57,7 @@ export class Intake {
     this.#options = options
   }
 
-  /**
-   * Makes a run durable, and takes it to work at once when there is a free slot. Throws `GateError`
-   * INSUFFICIENT_CREDITS, IDEMPOTENCY_KEY_REUSED, QUEUE_FULL.
-   */
+  /** See `Engine.createRun`. */
   async create(facts: RunFacts, request: CreateRequest): Promise<Created> {
     const { claims, workbench, isFenced } = this.#options
     for (const { key } of scopesOf(placeOf(facts))) await this.#knowScope(key)

@@ -153,8 +153,8 @@ export interface Orphan {
   id: RunId
   claim: string | null
   handedBack: boolean
-  /** It has lost its holders again and again without a step: it may be what kills them, and is tried alone. */
-  isSuspect: boolean
+  /** Its claims in a row without a journaled step, those after a hand-over aside. */
+  strikes: number
 }
 
 /**
@@ -167,7 +167,7 @@ export async function listOrphans(db: Db, at: Date, limit: number): Promise<Orph
     id: RunId
     claim: string | null
     handed_back: boolean
-    is_suspect: boolean
+    strikes: number
   }>(
     {
       name: 'list_orphans',
@@ -182,11 +182,13 @@ export async function listOrphans(db: Db, at: Date, limit: number): Promise<Orph
           select holder.id from holder left join worker on worker.id = holder.id
           where holder.id is not null and (worker.id is null or worker.lease_until < $1)
         )
-        select id, claim, handed_back, not handed_back and coalesce((fold::json ->> 'strikes')::int, 0) >= $3 as is_suspect from (
+        select id, claim, handed_back, strikes
+        from (
           select id, claim, handed_back, fold from run where state = 'running' and worker_id is null
           union all
           select id, claim, handed_back, fold from run where worker_id in (select id from gone)
-        ) as orphan order by is_suspect, id limit $2`,
+        ) as orphan, lateral (select coalesce((fold::json ->> 'strikes')::int, 0) as strikes) as known
+        order by strikes >= $3, id limit $2`,
     },
     [at, limit, SUSPECT_STRIKES],
   )
@@ -194,7 +196,7 @@ export async function listOrphans(db: Db, at: Date, limit: number): Promise<Orph
     id: row.id,
     claim: row.claim,
     handedBack: row.handed_back,
-    isSuspect: row.is_suspect,
+    strikes: row.strikes,
   }))
 }
 

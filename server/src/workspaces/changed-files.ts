@@ -1,4 +1,4 @@
-import type { GitOutput } from './git.ts'
+import { entries, type GitOutput } from './git.ts'
 
 export interface ChangedFile {
   path: string
@@ -25,9 +25,6 @@ export const LIST_CHANGES = [
   '--raw',
   '--numstat',
 ]
-
-/** What a git command lists with `-z`. */
-export const entries = (output: GitOutput): string[] => output.bytes.toString().split('\0').filter(Boolean)
 
 /** Every file that `LIST_CHANGES` names, with its added and removed lines; binary files count none. */
 export function readChanges(output: GitOutput): ChangedFile[] {

@@ -1,18 +1,8 @@
-import { mkdir, rename, writeFile } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { newId } from '../lib/id.ts'
+import { replaceFile } from '../lib/replace-file.ts'
 
 const STORE_CONFIG = '[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n'
-
-/** Who reads the file meanwhile sees the old content or the new. */
-export async function replaceFile(
-  path: string,
-  content: string,
-  aside = `${path}.${newId('new', Date.now())}`,
-) {
-  await writeFile(aside, content)
-  await rename(aside, path)
-}
 
 /**
  * Makes an empty git directory that reads a mirror's objects instead of having copies, or leaves the one that is

@@ -82,6 +82,12 @@ export interface GitOutput {
   truncated: boolean
 }
 
+/** What a command lists with `-z`. */
+export const entries = (output: GitOutput): string[] => output.bytes.toString().split('\0').filter(Boolean)
+
+/** The same for a command that reads with `-z`. */
+export const zeroEnded = (paths: readonly string[]): string => paths.map((path) => `${path}\0`).join('')
+
 /** Git ended badly, was too slow or said too much. Internal: callers turn it into a named reason. */
 export class GitFailure extends Error {
   override readonly name = 'GitFailure'

@@ -1,10 +1,10 @@
 import { appendFile, copyFile, lstat, mkdir, readdir, rm, stat, utimes } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { replaceFile } from '../lib/replace-file.ts'
 import { together } from '../lib/together.ts'
-import { type ChangedFile, entries, LIST_CHANGES, readChanges } from './changed-files.ts'
+import { type ChangedFile, LIST_CHANGES, readChanges } from './changed-files.ts'
 import { SourceError } from './failures.ts'
-import { type Git, GitFailure, type GitOutput } from './git.ts'
-import { replaceFile } from './git-dir.ts'
+import { entries, type Git, GitFailure, type GitOutput, zeroEnded } from './git.ts'
 import { type NewCommit, writeCommit } from './loose-object.ts'
 import {
   isRegularFile,
@@ -48,8 +48,6 @@ export interface StoredRef {
 const LIST_BYTES = 64 * 1024 * 1024
 const TREE_MS = 10 * 60_000
 const NESTED_ROUNDS = 20
-
-const zeroEnded = (paths: readonly string[]): string => paths.map((path) => `${path}\0`).join('')
 
 /** The list of a million files or so. */
 const LISTING_BYTES = 128 * 2 ** 20

@@ -1,7 +1,8 @@
-import { chmod, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { BoundedMap } from '../lib/bounded-map.ts'
 import { sha256 } from '../lib/hash.ts'
+import { replaceFile } from '../lib/replace-file.ts'
 import { together } from '../lib/together.ts'
 import { type AddressGuard, createAddressGuard, type Resolve } from '../outbound/address-guard.ts'
 import {
@@ -254,8 +255,7 @@ export class Workspaces {
     await chmod(folder.store, 0o700)
     const workspace = this.#workspace(runId, folder, about)
     await workspace.begin({ base, index })
-    await writeFile(`${folder.about}.new`, JSON.stringify(about))
-    await rename(`${folder.about}.new`, folder.about)
+    await replaceFile(folder.about, JSON.stringify(about))
     return workspace
   }
 

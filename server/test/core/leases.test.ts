@@ -162,36 +162,40 @@ describe('a poison run', () => {
 })
 
 describe('runs that were at work when their worker died', () => {
-  /** Workers that die one after the other, each with all these runs at work, before any of them has a step. */
-  async function lostBy(workers: number, all: readonly RunFacts[]): Promise<AsyncDisposable[]> {
-    const dead: OpenEngine[] = []
-    for (let n = 0; n < workers; n++) {
-      const gated = gatedPerformer(patient)
-      const worker = await room.engine({ performer: gated })
-      dead.push(worker)
-      if (n === 0) for (const facts of all) await worker.create(facts)
-      else await worker.engine.rounds.claims.tick()
-      for (const { id } of all) await gated.entered(id)
-      await room.database.query('delete from worker where id = $1', [worker.workerId])
-    }
-    return dead
+  /** Dies with all these runs at work: none of what it does any more is heard, and its row is taken away. */
+  async function dieWith(all: readonly RunFacts[]): Promise<void> {
+    const gated = gatedPerformer(patient)
+    const worker = await room.engine({ performer: gated })
+    dead.push(worker)
+    const born = await room.database.query('select from run limit 1')
+    if (born.length === 0) for (const facts of all) await worker.create(facts)
+    else await worker.engine.rounds.claims.tick()
+    for (const { id } of all) await gated.entered(id)
+    await room.database.query('delete from worker where id = $1', [worker.workerId])
+  }
+  const dead: OpenEngine[] = []
+  afterEach(async () => {
+    for (const worker of dead.splice(0)) await worker[Symbol.asyncDispose]()
+  })
+
+  async function fourRuns(): Promise<RunFacts[]> {
+    const organization = await room.organization()
+    return Array.from({ length: 4 }, () => factsOf(organization))
   }
 
-  test('all at once go on after the first such death, with a step or without', async () => {
-    const organization = await room.organization()
-    const all = Array.from({ length: 4 }, () => factsOf(organization))
-    const dead = await lostBy(1, all)
+  test('all at once go on after the first such death', async () => {
+    const all = await fourRuns()
+    await dieWith(all)
     const gated = gatedPerformer(patient)
     await using survivor = await room.engine({ performer: gated })
     await survivor.engine.rounds.claims.tick()
     expect(new Set(gated.working)).toEqual(new Set(all.map(({ id }) => id)))
-    for (const worker of dead) await worker[Symbol.asyncDispose]()
   })
 
-  test('twice without a step are tried one at a time, so that one bad run takes no other with it', async () => {
-    const organization = await room.organization()
-    const all = Array.from({ length: 4 }, () => factsOf(organization))
-    const dead = await lostBy(2, all)
+  test('after a second death without a step are tried one at a time, so that one bad run takes no other with it', async () => {
+    const all = await fourRuns()
+    await dieWith(all)
+    await dieWith(all)
     const gated = gatedPerformer()
     await using survivor = await room.engine({ performer: gated })
     const { claims } = survivor.engine.rounds
@@ -203,30 +207,55 @@ describe('runs that were at work when their worker died', () => {
       gated.release(id)
       expect(await survivor.finished(id)).toMatchObject({ state: 'completed' })
     }
-    for (const worker of dead) await worker[Symbol.asyncDispose]()
   })
 
-  test('all at once go on that had journaled a step', async () => {
-    const organization = await room.organization()
-    const all = Array.from({ length: 4 }, () => factsOf(organization))
+  test('wait, once they are suspects, for the first step of what another death left', async () => {
+    const [old, young] = await fourRuns()
+    if (old === undefined || young === undefined) throw new Error('there are four runs')
+    await dieWith([old])
+    await dieWith([old])
+    const gated = gatedPerformer(patient)
+    const worker = await room.engine({ performer: gated })
+    dead.push(worker)
+    await worker.create(young)
+    await gated.entered(young.id)
+    await room.database.query('delete from worker where id = $1', [worker.workerId])
+
+    const last = gatedPerformer()
+    await using survivor = await room.engine({ performer: last })
+    const { claims } = survivor.engine.rounds
+    await claims.tick()
+    await last.entered(young.id)
+    await claims.tick()
+    expect([...last.working]).toEqual([young.id])
+    last.release(young.id)
+    expect(await survivor.finished(young.id)).toMatchObject({ state: 'completed' })
+    await claims.tick()
+    await last.entered(old.id)
+    last.release(old.id)
+    expect(await survivor.finished(old.id)).toMatchObject({ state: 'completed' })
+  })
+
+  test('all at once go on that have journaled a step since, however many workers they had lost', async () => {
+    const all = await fourRuns()
+    await dieWith(all)
     const afterStep = gatedPerformer(patient)
-    const dead = await room.engine({
-      performer: {
-        ...threeSteps,
-        async perform(held) {
-          await takeStep(held, 1)
-          await afterStep.perform(held)
-        },
+    const stepping: Performer = {
+      ...threeSteps,
+      async perform(held) {
+        await takeStep(held, 1)
+        await afterStep.perform(held)
       },
-    })
-    for (const facts of all) await dead.create(facts)
+    }
+    const worker = await room.engine({ performer: stepping })
+    dead.push(worker)
+    await worker.engine.rounds.claims.tick()
     for (const { id } of all) await afterStep.entered(id)
-    await room.database.query('delete from worker where id = $1', [dead.workerId])
+    await room.database.query('delete from worker where id = $1', [worker.workerId])
     const gated = gatedPerformer(patient)
     await using survivor = await room.engine({ performer: gated })
     await survivor.engine.rounds.claims.tick()
     expect(new Set(gated.working)).toEqual(new Set(all.map(({ id }) => id)))
-    await dead[Symbol.asyncDispose]()
   })
 })
 

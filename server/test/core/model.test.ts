@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
+import { MAX_STRIKES } from '../../src/domain/command.ts'
 import { GateError } from '../../src/domain/error.ts'
 import type { RunFacts, RunId } from '../../src/domain/facts.ts'
 import { isFinal } from '../../src/domain/lifecycle.ts'
@@ -236,7 +237,8 @@ class Play {
     expect(run.heldMicro).toBe(0)
     expect(chargedMicro).toBe(usage.steps * MICRO)
     if (state === 'canceled') expect(known.canceled || run.cancelRequestedAt !== null).toBe(true)
-    else if (state === 'failed') expect([statusReason, known.losses >= 2]).toEqual(['agent_error', true])
+    else if (state === 'failed')
+      expect([statusReason, known.losses >= MAX_STRIKES]).toEqual(['agent_error', true])
     else expect([state, usage.steps]).toEqual(['completed', 1])
   }
 

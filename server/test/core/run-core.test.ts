@@ -66,10 +66,17 @@ test('no more runs work at once than the cap allows, and all of them finish', as
   const organization = await room.organization()
   let working = 0
   let most = 0
+  let meet: () => void
+  const met = new Promise<void>((resolve) => {
+    meet = resolve
+  })
   const counted: Performer = {
     ...threeSteps,
     async perform(held) {
       most = Math.max(most, ++working)
+      // The first waits for the second, however fast it is itself.
+      if (working === 2) meet()
+      await met
       for (const step of [1, 2, 3]) await takeStep(held, step)
       working--
       await held.send({ type: 'complete', reason: 'completed', output: 'done', delivery: null })

@@ -229,7 +229,7 @@ export class OrderWorld implements AsyncDisposable {
     }
     expect(await findingsOf(database)).toEqual([])
     expect((await this.client.credits.get()).reservedCreditsCents).toBe(0)
-    for (const pid of this.#pids) expect(jailProcesses({ pid, firstUid: WORLD_UID })).toEqual([])
+    expect(jailProcesses({ pids: this.#pids, firstUid: WORLD_UID })).toEqual([])
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -16,6 +16,11 @@ export class GatewayProcess {
     this.#environment = environment
   }
 
+  /** Of the life that it has, or had. */
+  get pid(): number | undefined {
+    return this.#child?.pid
+  }
+
   async start(): Promise<void> {
     const entry = await builtProgram('server/test/crash/crash-entry.ts')
     const child = spawn(process.execPath, [entry], {

@@ -89,10 +89,10 @@ export interface Arena extends AsyncDisposable {
 
 const WAIT_MS = 50_000
 
-/** Uids that no other server on this machine uses, so that what has one of them is known to be ours. */
-const ownUids = (first: number): number => first + 100 * (Number(process.env['VITEST_POOL_ID']) || 0)
-const ARENA_UID = ownUids(61_001)
-export const WORLD_UID = ownUids(62_001)
+/** Two hundred uids of this test process: a neighbour that tests beside it uses others. */
+const OWN_UIDS = 60_600 + 200 * (Number(process.env['VITEST_POOL_ID']) || 0)
+const ARENA_UID = OWN_UIDS
+export const WORLD_UID = OWN_UIDS + 100
 
 export async function startArena(
   env: Record<string, string> = {},
@@ -212,16 +212,17 @@ export async function gitIn(folder: string, args: readonly string[]): Promise<st
   return (await promisify(execFile)('git', words, options)).stdout
 }
 
-export interface Server {
-  pid: number
-  /** Of its jails; up to a hundred from here on are its own. */
+interface Servers {
+  /** Also of those that are dead. */
+  pids: readonly number[]
+  /** Of their jails; up to a hundred from here on are their own. */
   firstUid: number
 }
 
-const HERE: Server = { pid: process.pid, firstUid: ARENA_UID }
+const HERE: Servers = { pids: [process.pid], firstUid: ARENA_UID }
 
-/** Processes of a server's jails: they are in one of its control groups, or have a uid of its slots. */
-export function jailProcesses({ pid: server, firstUid }: Server = HERE): string[] {
+/** Processes of these servers' jails: they are in one of their control groups, or have a uid of their slots. */
+export function jailProcesses({ pids: servers, firstUid }: Servers = HERE): string[] {
   return readdirSync('/proc').flatMap((pid) => {
     if (!/^\d+$/.test(pid) || startTicks(Number(pid)) === undefined) return []
     try {
@@ -229,13 +230,15 @@ export function jailProcesses({ pid: server, firstUid }: Server = HERE): string[
       // Killed, and only waiting for the kernel or its parent.
       if (command === '') return []
       const group = readFileSync(`/proc/${pid}/cgroup`, 'utf8')
-      if (group.includes(`agentgate-${server}-`)) return [`${pid} ${command}`]
+      if (servers.some((server) => group.includes(`agentgate-${server}-`))) return [`${pid} ${command}`]
       const status = readFileSync(`/proc/${pid}/status`, 'utf8')
       const parent = Number(/^PPid:\s+(\d+)/m.exec(status)?.[1])
       // The worker's own git, which it has started itself, checks out as the user that the agent is to run as.
-      if (parent === server && command.startsWith('git -c core.hooksPath=/dev/null ')) return []
+      if (servers.includes(parent) && command.startsWith('git -c core.hooksPath=/dev/null ')) return []
       const uid = Number(/^Uid:\s+(\d+)/m.exec(status)?.[1])
-      return uid >= firstUid && uid < firstUid + 100 ? [`${pid} ${command}`] : []
+      // Whoever else has these uids, such as the same tests of another checkout, has groups of its own.
+      const isJailed = uid >= firstUid && uid < firstUid + 100 && !group.includes('agentgate-')
+      return isJailed ? [`${pid} ${command}`] : []
     } catch {
       return []
     }
