@@ -117,11 +117,8 @@ export function decide(run: Run, command: Command): Decision {
   }
 }
 
-/** How many claims in a row may pass without a journaled step before the run counts as poison. */
+/** So many claims in a row may pass without a journaled step, those after a hand-over aside; then the run is poison. */
 export const MAX_STRIKES = 3
-
-/** From this many on a run is a suspect: its next claim is its last, so no other run that lost its worker is beside it. */
-export const SUSPECT_STRIKES = MAX_STRIKES - 1
 
 function claim(run: Run, command: Extract<Command, { type: 'claim' }>): Decision {
   // Who gave the run back had stopped; of a worker that was lost nothing is known.

@@ -1,4 +1,3 @@
-import { SUSPECT_STRIKES } from '../domain/command.ts'
 import type { RunId } from '../domain/facts.ts'
 import { type Lane, pickClaims, type Turn } from '../domain/fairness.ts'
 import { isFinal } from '../domain/lifecycle.ts'
@@ -11,7 +10,7 @@ import { listOrphans, listQueued, type Orphan, readQueue } from '../storage/queu
 import { findHeldRun } from '../storage/runs.ts'
 import type { CapOf } from './decisions.ts'
 import type { Mailboxes, Sending } from './mailbox.ts'
-import type { Workbench } from './workbench.ts'
+import type { Log, Workbench } from './workbench.ts'
 
 export interface ClaimsOptions {
   database: Database
@@ -25,6 +24,7 @@ export interface ClaimsOptions {
   graceUntil: number
   /** A worker without a lease holds nothing and takes nothing. */
   isFenced: () => boolean
+  log: Log
 }
 
 /** A new token for a claim, and the sending that takes a run with it. */
@@ -51,7 +51,7 @@ export class Claims {
   /** Whether runs may be waiting: known from the last look, or told by `expect`. */
   #backlog = true
   #waiting: Set<string> = new Set()
-  /** Runs that were taken up here after a lost worker and have no step since: each of them may be what kills. */
+  /** Resumed runs at work here whose worker was lost and which have no step since: one of them may be what kills. */
   readonly #unproven = new Set<RunId>()
 
   constructor(options: ClaimsOptions) {
@@ -90,17 +90,16 @@ export class Claims {
       ({ id, claim }) => !this.#options.workbench.has(id) && (claim === null || now >= graceUntil),
     )
     const chosen = this.#choose(ours)
-    const taken = await Promise.all(chosen.map((orphan) => this.#takeOrphan(orphan)))
-    return taken.filter(Boolean).length
+    return this.#count(chosen.map((orphan) => ({ id: orphan.id, taking: this.#takeOrphan(orphan) })))
   }
 
-  /** All but the suspects; of those one, when no other run here is unproven, for its next claim is its last. */
+  /** All but the suspects; of those one, when no other run here is unproven. */
   #choose(orphans: readonly Orphan[]): Orphan[] {
     const { workbench } = this.#options
     for (const id of this.#unproven) if (!workbench.has(id)) this.#unproven.delete(id)
-    const chosen = orphans.filter(({ strikes }) => strikes < SUSPECT_STRIKES)
-    for (const { id, strikes } of chosen) if (strikes > 0) this.#unproven.add(id)
-    const suspect = orphans.find(({ strikes }) => strikes >= SUSPECT_STRIKES)
+    const chosen = orphans.filter(({ standing }) => standing !== 'suspect')
+    for (const { id, standing } of chosen) if (standing === 'unproven') this.#unproven.add(id)
+    const suspect = orphans.find(({ standing }) => standing === 'suspect')
     if (suspect === undefined || this.#unproven.size > 0) return chosen
     this.#unproven.add(suspect.id)
     return [...chosen, suspect]
@@ -137,10 +136,22 @@ export class Claims {
     const taken = await Promise.all(
       [...perLane].map(async ([lane, wanted]) => {
         const ids = await listQueued(database, lane, wanted.length)
-        return Promise.all(ids.map((id, i) => this.#takeNext(id, wanted[i]?.virtualTime ?? 0)))
+        return this.#count(
+          ids.map((id, i) => ({ id, taking: this.#takeNext(id, wanted[i]?.virtualTime ?? 0) })),
+        )
       }),
     )
-    return taken.flat().filter(Boolean).length
+    return taken.reduce((sum, n) => sum + n, 0)
+  }
+
+  /** How many were taken, once all have their answer: one that cannot be taken keeps no other back. */
+  async #count(runs: readonly { id: RunId; taking: Promise<boolean> }[]): Promise<number> {
+    const ends = await Promise.allSettled(runs.map(({ taking }) => taking))
+    ends.forEach((end, i) => {
+      if (end.status === 'rejected')
+        this.#options.log.error({ runId: runs[i]?.id, err: end.reason }, 'A run could not be taken up.')
+    })
+    return ends.filter((end) => end.status === 'fulfilled' && end.value).length
   }
 
   #takeNext(id: RunId, virtualTime: number): Promise<boolean> {

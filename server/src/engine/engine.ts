@@ -129,7 +129,7 @@ export class Engine implements AsyncDisposable {
       wakeClaims: () => this.#wakeClaims(),
     }
     const { graceUntil, maxQueued } = options
-    this.#claims = new Claims({ ...shared, performer, capOf, graceUntil })
+    this.#claims = new Claims({ ...shared, performer, capOf, graceUntil, log })
     this.#intake = new Intake({ ...shared, claims: this.#claims, maxQueued })
     this.#watch = new Watch(shared)
   }

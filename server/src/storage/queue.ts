@@ -1,4 +1,4 @@
-import { SUSPECT_STRIKES } from '../domain/command.ts'
+import { MAX_STRIKES } from '../domain/command.ts'
 import type { RunId } from '../domain/facts.ts'
 import { type Lane, organizationScope, type Scope, scopesOf } from '../domain/fairness.ts'
 import type { Run } from '../domain/run.ts'
@@ -149,12 +149,17 @@ export async function listQueued(db: Db, lane: Lane, limit: number): Promise<Run
   return rows.map(({ id }) => id)
 }
 
+/**
+ * What a run is to those that are taken up beside it: `unproven`, it lost its worker, so it may be what killed it;
+ * `suspect`, this claim is its last without a step; `over`, the claim only ends it; `sound`, it was handed back in order.
+ */
+export type Standing = 'sound' | 'unproven' | 'suspect' | 'over'
+
 export interface Orphan {
   id: RunId
   claim: string | null
   handedBack: boolean
-  /** Its claims in a row without a journaled step, those after a hand-over aside. */
-  strikes: number
+  standing: Standing
 }
 
 /**
@@ -167,7 +172,7 @@ export async function listOrphans(db: Db, at: Date, limit: number): Promise<Orph
     id: RunId
     claim: string | null
     handed_back: boolean
-    strikes: number
+    standing: Standing
   }>(
     {
       name: 'list_orphans',
@@ -182,21 +187,30 @@ export async function listOrphans(db: Db, at: Date, limit: number): Promise<Orph
           select holder.id from holder left join worker on worker.id = holder.id
           where holder.id is not null and (worker.id is null or worker.lease_until < $1)
         )
-        select id, claim, handed_back, strikes
+        select id, claim, handed_back,
+          case
+            when is_canceled or tries > $3 then 'over'
+            when tries = $3 then 'suspect'
+            when tries > 0 then 'unproven'
+            else 'sound'
+          end as standing
         from (
-          select id, claim, handed_back, fold from run where state = 'running' and worker_id is null
+          select id, claim, handed_back, fold::json as fold from run where state = 'running' and worker_id is null
           union all
-          select id, claim, handed_back, fold from run where worker_id in (select id from gone)
-        ) as orphan, lateral (select coalesce((fold::json ->> 'strikes')::int, 0) as strikes) as known
-        order by strikes >= $3, id limit $2`,
+          select id, claim, handed_back, fold::json from run where worker_id in (select id from gone)
+        ) as orphan, lateral (
+          select coalesce((fold ->> 'strikes')::int, 0) + (not handed_back)::int as tries,
+            (fold ->> 'cancelRequestedAt') is not null as is_canceled
+        ) as known
+        order by (tries = $3 and not is_canceled), id limit $2`,
     },
-    [at, limit, SUSPECT_STRIKES],
+    [at, limit, MAX_STRIKES],
   )
   return rows.map((row) => ({
     id: row.id,
     claim: row.claim,
     handedBack: row.handed_back,
-    strikes: row.strikes,
+    standing: row.standing,
   }))
 }
 

@@ -279,6 +279,22 @@ test('a run without a checkpoint or with half a folder is not reopened, and open
   expect(await get(workspace.tree, 'junk')).toBeUndefined()
 })
 
+test.each(['about.json', 'store.git/HEAD'])(
+  'a run whose %s a power cut has emptied has no checkpoint here, and opens afresh',
+  async (file) => {
+    await using source = await hostSource()
+    const request = { runId: 'run_1', organisation: 'org', repository: source.access.url }
+    const workspace = await source.open('run_1')
+    await workspace.checkpoint(1, 1)
+    expect(await source.another().newestCheckpoint('run_1')).toBe(1)
+    await writeFile(join(source.root, 'runs/run_1', file), '')
+    expect(await source.another().newestCheckpoint('run_1')).toBeUndefined()
+    expect(await source.another().reopen(request)).toBeUndefined()
+    await source.open('run_1')
+    expect(await source.another().newestCheckpoint('run_1')).toBeUndefined()
+  },
+)
+
 test('a bundle carries an iteration to another machine, where the same commit is sealed', async () => {
   await using source = await hostSource()
   await using elsewhere = await hostSource()

@@ -106,7 +106,14 @@ const PLAIN_BRANCH = /^[A-Za-z0-9_]+([-/][A-Za-z0-9_]+)*$/
 /** What a small file takes on a disk. */
 const BLOCK_BYTES = 4_096
 
-const parseAbout = (text: string): About => JSON.parse(text) // written by this class only
+/** Written by this class only; what a power cut has left of it is nothing. */
+function parseAbout(text: string): About | undefined {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
 
 /**
  * Owns: the folder `root`: `mirrors/` shared by an organisation's runs, `runs/` with one folder per run,
@@ -172,22 +179,32 @@ export class Workspaces {
 
   /** What this machine still has of a run, at its newest checkpoint; nothing if it has none. */
   async reopen({ runId, organisation, repository }: ReopenRequest): Promise<Workspace | undefined> {
+    const kept = await this.#keptOf(runId)
+    if (kept?.about.organisation !== organisation || kept.about.repository !== repository) return undefined
     const folder = runFolder(this.#options.root, runId)
-    const text = await readFile(folder.about, 'utf8').catch(() => undefined)
-    if (text === undefined) return undefined
-    const about = parseAbout(text)
-    if (about.organisation !== organisation || about.repository !== repository) return undefined
     await rm(join(folder.store, 'index.lock'), { force: true }) // left by a git that was killed
-    const workspace = this.#workspace(runId, folder, about)
+    const workspace = this.#workspace(runId, folder, kept.about)
     return (await workspace.restore()) === undefined ? undefined : workspace
   }
 
   /** The step of the newest checkpoint that this machine has of a run; only looks. */
   async newestCheckpoint(runId: string): Promise<number | undefined> {
+    return (await this.#keptOf(runId))?.step
+  }
+
+  /** What is left of a run that can be read: a store that git does not know has no checkpoint. */
+  async #keptOf(runId: string): Promise<{ about: About; step: number } | undefined> {
     const folder = runFolder(this.#options.root, runId)
-    if ((await readFile(folder.about, 'utf8').catch(() => undefined)) === undefined) return undefined
-    const newest = (await this.#store(folder).listRefs(CHECKPOINTS)).at(-1)
-    return newest && stepOf(newest.name)
+    const about = parseAbout(await readFile(folder.about, 'utf8').catch(() => ''))
+    if (about === undefined) return undefined
+    const checkpoints = await this.#store(folder)
+      .listRefs(CHECKPOINTS)
+      .catch((error: unknown) => {
+        if (error instanceof GitFailure && error.kind === 'exit') return []
+        throw error
+      })
+    const newest = checkpoints.at(-1)
+    return newest && { about, step: stepOf(newest.name) }
   }
 
   /** A fresh workspace with what `Workspace.bundle` gave elsewhere; `commit` is the run's base commit. */

@@ -177,6 +177,12 @@ export const threeSteps: Performer = {
   },
 }
 
+export const aborted = ({ signal }: { signal: AbortSignal }): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+
 /** Waits for the signal and stops. */
 export const patient: Performer = {
   resumePoint: async (run) => run.begunStep,

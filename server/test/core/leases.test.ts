@@ -1,14 +1,14 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import type { RunFacts, RunId } from '../../src/domain/facts.ts'
+import type { RunId } from '../../src/domain/facts.ts'
 import { ClaimLost, type Performer } from '../../src/domain/performer.ts'
 import type { Run } from '../../src/domain/run.ts'
 import { systemClock } from '../../src/lib/clock.ts'
 import { DatabaseError } from '../../src/storage/database-error.ts'
 import {
+  aborted,
   type EngineRoom,
   factsOf,
   gatedPerformer,
-  type OpenEngine,
   openEngineRoom,
   patient,
   storedRun,
@@ -24,12 +24,6 @@ afterEach(() => room[Symbol.asyncDispose]())
 
 /** A lease so short that a test can wait for its end. Without `start` nobody renews it. */
 const SHORT = { leaseMs: 600, renewMs: 200, fenceMs: 400 }
-
-const aborted = ({ signal }: { signal: AbortSignal }): Promise<void> =>
-  new Promise((resolve) => {
-    if (signal.aborted) resolve()
-    else signal.addEventListener('abort', () => resolve(), { once: true })
-  })
 
 const leaseUntil = async (workerId: string): Promise<number> => {
   const [row] = await room.database.query<{ lease_until: Date }>(
@@ -131,131 +125,6 @@ describe('a worker that cannot renew its lease', () => {
     await frozen.engine.rounds.lease.tick()
     await frozen.engine.rounds.claims.tick()
     expect(await frozen.finished(facts.id)).toMatchObject({ state: 'completed' })
-  })
-})
-
-describe('a poison run', () => {
-  test('that kills its worker at every attempt is given up at the fourth claim', async () => {
-    const organization = await room.organization()
-    const facts = factsOf(organization)
-    const dead = []
-    for (let attempt = 1; attempt <= 3; attempt++) {
-      const gated = gatedPerformer(patient)
-      const worker = await room.engine({ performer: gated })
-      dead.push(worker)
-      if (attempt === 1) await worker.create(facts)
-      else await worker.engine.rounds.claims.tick()
-      await gated.entered(facts.id)
-      // As if the process had died: nothing of it is heard again, and its row is taken away.
-      await room.database.query('delete from worker where id = $1', [worker.workerId])
-    }
-    await using last = await room.engine()
-    await last.engine.rounds.claims.tick()
-    expect(await last.finished(facts.id)).toMatchObject({
-      state: 'failed',
-      statusReason: 'agent_error',
-      attempt: 3,
-    })
-    for (const worker of dead) await worker[Symbol.asyncDispose]()
-    expect(await room.findings()).toEqual([])
-  })
-})
-
-describe('runs that were at work when their worker died', () => {
-  /** Dies with all these runs at work: none of what it does any more is heard, and its row is taken away. */
-  async function dieWith(all: readonly RunFacts[]): Promise<void> {
-    const gated = gatedPerformer(patient)
-    const worker = await room.engine({ performer: gated })
-    dead.push(worker)
-    const born = await room.database.query('select from run limit 1')
-    if (born.length === 0) for (const facts of all) await worker.create(facts)
-    else await worker.engine.rounds.claims.tick()
-    for (const { id } of all) await gated.entered(id)
-    await room.database.query('delete from worker where id = $1', [worker.workerId])
-  }
-  const dead: OpenEngine[] = []
-  afterEach(async () => {
-    for (const worker of dead.splice(0)) await worker[Symbol.asyncDispose]()
-  })
-
-  async function fourRuns(): Promise<RunFacts[]> {
-    const organization = await room.organization()
-    return Array.from({ length: 4 }, () => factsOf(organization))
-  }
-
-  test('all at once go on after the first such death', async () => {
-    const all = await fourRuns()
-    await dieWith(all)
-    const gated = gatedPerformer(patient)
-    await using survivor = await room.engine({ performer: gated })
-    await survivor.engine.rounds.claims.tick()
-    expect(new Set(gated.working)).toEqual(new Set(all.map(({ id }) => id)))
-  })
-
-  test('after a second death without a step are tried one at a time, so that one bad run takes no other with it', async () => {
-    const all = await fourRuns()
-    await dieWith(all)
-    await dieWith(all)
-    const gated = gatedPerformer()
-    await using survivor = await room.engine({ performer: gated })
-    const { claims } = survivor.engine.rounds
-    for (const id of all.map((facts) => facts.id).toSorted()) {
-      await claims.tick()
-      await claims.tick()
-      await gated.entered(id)
-      expect([...gated.working]).toEqual([id])
-      gated.release(id)
-      expect(await survivor.finished(id)).toMatchObject({ state: 'completed' })
-    }
-  })
-
-  test('wait, once they are suspects, for the first step of what another death left', async () => {
-    const [old, young] = await fourRuns()
-    if (old === undefined || young === undefined) throw new Error('there are four runs')
-    await dieWith([old])
-    await dieWith([old])
-    const gated = gatedPerformer(patient)
-    const worker = await room.engine({ performer: gated })
-    dead.push(worker)
-    await worker.create(young)
-    await gated.entered(young.id)
-    await room.database.query('delete from worker where id = $1', [worker.workerId])
-
-    const last = gatedPerformer()
-    await using survivor = await room.engine({ performer: last })
-    const { claims } = survivor.engine.rounds
-    await claims.tick()
-    await last.entered(young.id)
-    await claims.tick()
-    expect([...last.working]).toEqual([young.id])
-    last.release(young.id)
-    expect(await survivor.finished(young.id)).toMatchObject({ state: 'completed' })
-    await claims.tick()
-    await last.entered(old.id)
-    last.release(old.id)
-    expect(await survivor.finished(old.id)).toMatchObject({ state: 'completed' })
-  })
-
-  test('all at once go on that have journaled a step since, however many workers they had lost', async () => {
-    const all = await fourRuns()
-    await dieWith(all)
-    const afterStep = gatedPerformer(patient)
-    const stepping: Performer = {
-      ...threeSteps,
-      async perform(held) {
-        await takeStep(held, 1)
-        await afterStep.perform(held)
-      },
-    }
-    const worker = await room.engine({ performer: stepping })
-    dead.push(worker)
-    await worker.engine.rounds.claims.tick()
-    for (const { id } of all) await afterStep.entered(id)
-    await room.database.query('delete from worker where id = $1', [worker.workerId])
-    const gated = gatedPerformer(patient)
-    await using survivor = await room.engine({ performer: gated })
-    await survivor.engine.rounds.claims.tick()
-    expect(new Set(gated.working)).toEqual(new Set(all.map(({ id }) => id)))
   })
 })
 

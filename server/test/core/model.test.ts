@@ -33,7 +33,6 @@ interface Known {
   key: string | null
   canceled: boolean
   /** How often its worker died while it was held. */
-  losses: number
   lastSeq: number
   /** Hash of the events up to `lastSeq`, which never changes. */
   log: string
@@ -52,7 +51,7 @@ class Model {
   grantedMicro = 0
 
   add(id: RunId, key: string | null): void {
-    this.runs.set(id, { id, key, canceled: false, losses: 0, lastSeq: 0, log: EMPTY_LOG, end: null })
+    this.runs.set(id, { id, key, canceled: false, lastSeq: 0, log: EMPTY_LOG, end: null })
     if (key !== null) this.keys.set(key, id)
   }
 
@@ -195,10 +194,6 @@ class Play {
     this.#processes.push(await this.#start())
     if (process === undefined) return 'bury nothing'
     this.#zombies.push(process)
-    for (const id of process.gates.working) {
-      const known = this.model.runs.get(id)
-      if (known) known.losses++
-    }
     await this.#room.database.query('delete from worker where id = $1', [process.workerId])
     return 'bury'
   }
@@ -229,25 +224,30 @@ class Play {
     known.log = await this.#logOf(known.id, run.lastSeq)
     if (!isFinal(run.state)) return
     known.end = JSON.stringify(run)
-    this.#checkEnd(known, run)
+    await this.#checkEnd(known, run)
   }
 
-  #checkEnd(known: Known, run: Run): void {
+  async #checkEnd(known: Known, run: Run): Promise<void> {
     const { state, statusReason, chargedMicro, usage } = run
     expect(run.heldMicro).toBe(0)
     expect(chargedMicro).toBe(usage.steps * MICRO)
     if (state === 'canceled') expect(known.canceled || run.cancelRequestedAt !== null).toBe(true)
-    else if (state === 'failed')
-      expect([statusReason, known.losses >= MAX_STRIKES]).toEqual(['agent_error', true])
-    else expect([state, usage.steps]).toEqual(['completed', 1])
+    else if (state === 'failed') {
+      const claims = (await this.#eventsOf(known.id, run.lastSeq)).filter(isStrike)
+      expect([statusReason, usage.steps, claims.length]).toEqual(['agent_error', 0, MAX_STRIKES])
+    } else expect([state, usage.steps]).toEqual(['completed', 1])
   }
 
   async #logOf(id: RunId, upTo: number): Promise<string> {
+    return sha256(Buffer.from((await this.#eventsOf(id, upTo)).join('\n')))
+  }
+
+  async #eventsOf(id: RunId, upTo: number): Promise<string[]> {
     const rows = await this.#room.database.query<{ events: string }>(
       'select events from run_event where run_id = $1 and last_seq <= $2 order by first_seq',
       [id, upTo],
     )
-    return sha256(Buffer.from(rows.map(({ events }) => events).join('\n')))
+    return rows.flatMap(({ events }) => events.split('\n'))
   }
 
   /** Lets everything come to its end; final runs are what they were when they ended. */
@@ -302,3 +302,9 @@ test(
   },
   60_000 + STEPS * 100,
 )
+
+/** Whether this event is a claim after nothing or after the loss of a worker. */
+function isStrike(line: string): boolean {
+  const { type, data } = JSON.parse(line)
+  return type === 'run.started' || (type === 'run.resumed' && data.cause === 'worker_lost')
+}

@@ -5,6 +5,7 @@ import type { Performer } from '../../src/domain/performer.ts'
 import { NO_CAP } from '../../src/engine/decisions.ts'
 import { findQueuePosition } from '../../src/storage/queue.ts'
 import {
+  aborted,
   type EngineRoom,
   factsOf,
   gatedPerformer,
@@ -76,7 +77,7 @@ test('no more runs work at once than the cap allows, and all of them finish', as
       most = Math.max(most, ++working)
       // The first waits for the second, however fast it is itself.
       if (working === 2) meet()
-      await met
+      await Promise.race([met, aborted(held)])
       for (const step of [1, 2, 3]) await takeStep(held, step)
       working--
       await held.send({ type: 'complete', reason: 'completed', output: 'done', delivery: null })
