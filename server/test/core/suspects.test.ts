@@ -11,7 +11,6 @@ import {
   patient,
   storedRun,
   takeStep,
-  threeSteps,
 } from './engine-room.ts'
 
 let room: EngineRoom
