@@ -40,6 +40,16 @@ const start = (env: Record<string, string> = {}, effects: Partial<Effects> = {})
     ...effects,
   })
 
+/** A gateway that has been at work on a folder of its own and is no more; and the settings for the next one there. */
+async function stoppedGateway(): Promise<{ own: Record<string, string>; first: App }> {
+  const folder = await newFolder()
+  const own = { AGENTGATE_DATA_DIR: folder }
+  const first = await start(own)
+  await keepSocket(folder)
+  await first[Symbol.asyncDispose]()
+  return { own, first }
+}
+
 beforeAll(async () => {
   dataDir = await newFolder()
   app = await start({ AGENTGATE_ROLE: 'api' })
@@ -70,11 +80,7 @@ test('a worker on a folder where nothing runs is refused, with the way out', asy
 })
 
 test('a worker waits for the gateway of its folder, which may be starting', async () => {
-  const folder = await newFolder()
-  const own = { AGENTGATE_DATA_DIR: folder }
-  const first = await start(own)
-  await keepSocket(folder)
-  await first[Symbol.asyncDispose]()
+  const { own, first } = await stoppedGateway()
   const joining = start({ ...own, AGENTGATE_ROLE: 'worker', PORT: '' })
   joining.catch(() => undefined)
   await using gateway = await start({ ...own, AGENTGATE_ROLE: 'api' })
@@ -86,11 +92,7 @@ test('a worker waits for the gateway of its folder, which may be starting', asyn
 })
 
 test('a worker that is told to stop while it waits for its gateway waits no longer', async () => {
-  const folder = await newFolder()
-  const own = { AGENTGATE_DATA_DIR: folder }
-  const gateway = await start(own)
-  await keepSocket(folder)
-  await gateway[Symbol.asyncDispose]()
+  const { own } = await stoppedGateway()
   let asked = 0
   const joining = start({ ...own, AGENTGATE_ROLE: 'worker', PORT: '' }, { isStopping: () => ++asked > 1 })
   await expect(joining).rejects.toMatchObject({ code: 'SERVICE_UNAVAILABLE' })
