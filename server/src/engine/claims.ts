@@ -51,7 +51,7 @@ export class Claims {
   /** Whether runs may be waiting: known from the last look, or told by `expect`. */
   #backlog = true
   #waiting: Set<string> = new Set()
-  /** Resumed runs at work here whose worker was lost and which have no step since: one of them may be what kills. */
+  /** Runs that were taken up here as unproven or suspect and have no step since: one of them may be what kills. */
   readonly #unproven = new Set<RunId>()
 
   constructor(options: ClaimsOptions) {

@@ -6,7 +6,7 @@ export async function replaceFile(
   path: string,
   content: string,
   aside = `${path}.${newId('new', Date.now())}`,
-) {
+): Promise<void> {
   await writeFile(aside, content)
   await rename(aside, path)
 }

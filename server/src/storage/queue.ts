@@ -150,8 +150,9 @@ export async function listQueued(db: Db, lane: Lane, limit: number): Promise<Run
 }
 
 /**
- * What a run is to those that are taken up beside it: `unproven`, it lost its worker, so it may be what killed it;
- * `suspect`, this claim is its last without a step; `over`, the claim only ends it; `sound`, it was handed back in order.
+ * What a run is to those that are taken up beside it: `unproven`, it may be what kills, for its worker was lost or it was
+ * handed back without a step; `suspect`, the same, and this claim is its last; `over`, the claim only ends it; `sound`, it
+ * was handed back after a step.
  */
 export type Standing = 'sound' | 'unproven' | 'suspect' | 'over'
 
